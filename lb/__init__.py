@@ -1,0 +1,3 @@
+"""The control plane: from Kubernetes objects to the contents of the kernel's maps."""
+
+__version__ = "0.1.0"
