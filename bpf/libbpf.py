@@ -1,0 +1,220 @@
+"""A thin ctypes binding of libbpf: the calls that the agent lives on, errno turned into OSError.
+
+libbpf comes with bcc and loads in under a megabyte, where bcc itself costs 64 (and 120 once it
+has compiled). Objects are file descriptors here; who opens one closes it (`os.close`).
+Not for compiling or loading programs: that is `bpf.compiler`, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from ctypes import c_char_p, c_int, c_uint32, c_uint64, c_void_p
+from typing import NamedTuple
+
+_lib: ctypes.CDLL | None = None
+
+NOT_THERE = 2  # ENOENT
+
+
+def _call(name: str, *arguments: object, what: str) -> int:
+    """Calls libbpf; a negative result is an errno (libbpf 1.x). Raises OSError naming `what`."""
+    global _lib  # noqa: PLW0603 - loaded at first use: `plan` and `--help` need no libbpf
+    if _lib is None:
+        _lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    result: int = getattr(_lib, name)(*arguments)
+    if result < 0:
+        code = ctypes.get_errno() or -result
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def open_pin(path: str) -> int:
+    """The object pinned at `path`. Raises OSError."""
+    return _call("bpf_obj_get", path.encode(), what=f"open {path}")
+
+
+def pin(fd: int, path: str) -> None:
+    """Pins an object. Raises OSError, FileExistsError included."""
+    _call("bpf_obj_pin", fd, path.encode(), what=f"pin {path}")
+
+
+class MapInfo(NamedTuple):
+    """What the kernel says of a map; sizes in bytes."""
+
+    kind: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+
+
+class LinkInfo(NamedTuple):
+    """What the kernel says of a cgroup link."""
+
+    id: int
+    program: int
+    cgroup: int
+    attach_type: int
+
+
+def _info(fd: int, size: int) -> bytes:
+    buffer = ctypes.create_string_buffer(size)
+    length = c_uint32(size)
+    _call("bpf_obj_get_info_by_fd", fd, buffer, ctypes.byref(length), what="object info")
+    return buffer.raw
+
+
+def map_info(fd: int) -> MapInfo:
+    """struct bpf_map_info of a map."""
+    raw = _info(fd, 96)
+    numbers = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 24, 4)]
+    return MapInfo(*numbers, raw[24:40].rstrip(b"\0").decode())
+
+
+def program_id(fd: int) -> int:
+    """The kernel's id of a program."""
+    return int.from_bytes(_info(fd, 232)[4:8], "little")
+
+
+def link_info(fd: int) -> LinkInfo:
+    """struct bpf_link_info of a cgroup link; `cgroup` is the inode of its folder, 0 once dead."""
+    raw = _info(fd, 64)
+    word = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 12, 4)]
+    cgroup = int.from_bytes(raw[16:24], "little")
+    return LinkInfo(word[1], word[2], cgroup, int.from_bytes(raw[24:28], "little"))
+
+
+def link_create(program: int, target: int, attach_type: int) -> int:
+    """Attaches a program beside any others (BPF_LINK_CREATE, Linux 5.7). Raises OSError."""
+    return _call("bpf_link_create", program, target, attach_type, None, what="attach")
+
+
+def link_update(link: int, program: int) -> None:
+    """Replaces a link's program in one step: no connect meets neither or both. Raises OSError."""
+    _call("bpf_link_update", link, program, None, what="replace program")
+
+
+def lookup(fd: int, key: bytes, size: int) -> bytes | None:
+    """One value of `size` bytes (all CPUs' values for a per-CPU map); None: no such key."""
+    value = ctypes.create_string_buffer(size)
+    try:
+        _call("bpf_map_lookup_elem", fd, key, value, what="lookup")
+    except FileNotFoundError:
+        return None
+    return value.raw
+
+
+def update(fd: int, key: bytes, value: bytes) -> None:
+    """Writes one entry. Raises OSError (E2BIG or ENOMEM: full)."""
+    _call("bpf_map_update_elem", fd, key, value, c_uint64(0), what="update")
+
+
+def delete(fd: int, key: bytes) -> None:
+    """Removes one entry, if it is there. Raises OSError."""
+    try:
+        _call("bpf_map_delete_elem", fd, key, what="delete")
+    except FileNotFoundError:
+        return
+
+
+class _Options(ctypes.Structure):
+    _fields_ = (("size", ctypes.c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))
+
+
+def _options() -> _Options:
+    return _Options(ctypes.sizeof(_Options), 0, 0)
+
+
+def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> int:
+    """Writes `count` entries given end to end; how many were written before the first failure."""
+    done = c_uint32(count)
+    options = _options()
+    try:
+        _call(
+            "bpf_map_update_batch", fd, keys, values, ctypes.byref(done), ctypes.byref(options),
+            what="update",
+        )  # fmt: skip
+    except OSError:
+        return done.value
+    return count
+
+
+def each(fd: int, info: MapInfo, value_size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Every entry, key by key: slow but right for all kinds of map, also while it changes."""
+    key: bytes | None = None
+    for _ in range(2 * info.max_entries + 1):
+        following = ctypes.create_string_buffer(info.key_size)
+        try:
+            _call("bpf_map_get_next_key", fd, key, following, what="next key")
+        except FileNotFoundError:
+            return
+        key = following.raw
+        value = lookup(fd, key, value_size)
+        if value is not None:
+            yield key, value
+
+
+def each_batch(fd: int, info: MapInfo, *, at_once: int = 4096) -> Iterator[tuple[bytes, bytes]]:
+    """Every entry of a hash map, thousands in a call. Raises OSError where batches do not work."""
+    keys = ctypes.create_string_buffer(info.key_size * at_once)
+    values = ctypes.create_string_buffer(info.value_size * at_once)
+    here, there = ctypes.create_string_buffer(8), ctypes.create_string_buffer(8)
+    options, started, more = _options(), False, True
+    while more:
+        count = c_uint32(at_once)
+        try:
+            _call(
+                "bpf_map_lookup_batch", fd, here if started else None, there, keys, values,
+                ctypes.byref(count), ctypes.byref(options), what="read",
+            )  # fmt: skip
+        except FileNotFoundError:
+            more = False  # the last batch; it may be a short one
+        yield from _entries(keys.raw, values.raw, count.value, info)
+        here, there, started = there, here, True
+
+
+def _entries(
+    keys: bytes, values: bytes, count: int, info: MapInfo
+) -> Iterator[tuple[bytes, bytes]]:
+    key, value = info.key_size, info.value_size
+    for i in range(count):
+        yield keys[i * key : (i + 1) * key], values[i * value : (i + 1) * value]
+
+
+def has_helper(program_type: int, helper: int) -> bool | None:
+    """May programs of this type call the helper? None: could not find out."""
+    return _probe("libbpf_probe_bpf_helper", program_type, helper, None)
+
+
+def has_program_type(program_type: int) -> bool | None:
+    """Does the kernel know the program type? None: could not find out."""
+    return _probe("libbpf_probe_bpf_prog_type", program_type, None)
+
+
+def has_map_type(map_type: int) -> bool | None:
+    """Does the kernel know the map type? None: could not find out."""
+    return _probe("libbpf_probe_bpf_map_type", map_type, None)
+
+
+def _probe(name: str, *arguments: object) -> bool | None:
+    try:
+        return bool(_call(name, *arguments, what="probe"))
+    except OSError:
+        return None
+
+
+def cpus() -> int:
+    """How many values an entry of a per-CPU map holds."""
+    return _call("libbpf_num_possible_cpus", what="count CPUs")
+
+
+Printer = Callable[[int, c_char_p, c_void_p], c_int]
+
+
+def quiet() -> None:
+    """libbpf prints nothing of its own: errors reach the user through OSError."""
+    _call("libbpf_set_print", None, what="quiet") if _lib is not None else None

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* maps.h - every table: purpose, and who writes it ("agent" is Python, "data path" these programs).
+ * Sizes and pin paths come from Python (-D). Hash tables that the agent writes are not
+ * preallocated: an element that is replaced or deleted stays intact under its readers until a
+ * grace period has passed, and memory is locked only for what is there. The mmap-able arrays
+ * are written by plain stores of the agent. */
+#ifndef TIDEGATE_MAPS_H
+#define TIDEGATE_MAPS_H
+
+#include "types.h"
+
+#define TABLE(_type, _key, _leaf, _name, _size, _flags) \
+	BPF_F_TABLE(_type ":" PIN_##_name, _key, _leaf, _name, _size, _flags)
+
+/* Address, port and protocol to service. Agent. */
+TABLE("hash", struct frontend_key, struct frontend, frontends, MAX_frontends, BPF_F_NO_PREALLOC);
+
+/* What a service offers, by service id. Agent. */
+TABLE("array", __u32, struct service, services, MAX_services, BPF_F_MMAPABLE);
+
+/* Backend ids, in runs of whole lines that the views point to. Agent. */
+TABLE("array", __u32, struct line_of_slots, slots, MAX_slots, BPF_F_MMAPABLE);
+
+/* Where traffic goes, by backend id. Agent. */
+TABLE("array", __u32, struct backend, backends, MAX_backends, BPF_F_MMAPABLE);
+
+/* Connections by backend id. Data path; the agent clears an entry before it gives the id away. */
+TABLE("array", __u32, struct load, loads, MAX_loads, BPF_F_MMAPABLE);
+
+/* Which backend a client was given. Data path; the agent only reads. */
+TABLE("lru_hash", struct affinity_key, struct affinity, affinity, MAX_affinity, 0);
+
+/* Sources that may reach a service's load balancer addresses. Agent. */
+TABLE("lpm_trie", struct range_key, struct range, ranges, MAX_ranges, BPF_F_NO_PREALLOC);
+
+/* This node's own addresses. Agent. */
+TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_NO_PREALLOC);
+
+/* What else the programs know of the node; one entry. Agent. */
+TABLE("array", __u32, struct node, node, MAX_node, BPF_F_MMAPABLE);
+
+/* Names by id, for people only. Agent. */
+TABLE("hash", struct name_key, struct name, names, MAX_names, BPF_F_NO_PREALLOC);
+
+/* How often a reason met someone, by enum reason. Data path. */
+TABLE("percpu_array", __u32, struct reason_count, reasons, MAX_reasons, 0);
+
+/* The peer of a connected socket; goes with the socket. Data path. */
+#define SK_STORAGE(_name, _leaf) \
+struct _name##_table_t { \
+	int key; \
+	_leaf leaf; \
+	void *(*sk_storage_get)(void *, void *, int); \
+	int (*sk_storage_delete)(void *); \
+	u32 flags; \
+}; \
+__attribute__((section("maps/sk_storage:" PIN_##_name))) \
+struct _name##_table_t _name = { .flags = BPF_F_NO_PREALLOC }; \
+BPF_ANNOTATE_KV_PAIR(_name, int, _leaf)
+
+SK_STORAGE(connected, struct peer);
+
+/* The peers of an unconnected UDP socket; go with the socket. Data path. */
+SK_STORAGE(unconnected, struct peers);
+
+#endif
