@@ -136,7 +136,7 @@ def _struct(entry: Struct) -> str:
         f"    SIZE: ClassVar[int] = {entry.size}",
         f'    LAYOUT: ClassVar[Struct] = Struct("{layout}")',
         f'    DIGEST: ClassVar[str] = "{_digest(entry)}"',
-        f"    FIELDS: ClassVar[tuple[Field, ...]] = ({_fields(fields)},)",
+        f"    FIELDS: ClassVar[tuple[Field, ...]] = ({_fields(fields)})",
     ]
     lines += [f"    {member.name}: {_kind(member)}" for member in fields]
     lines += ["", "    def pack(self) -> bytes:", '        """The bytes in memory."""']
@@ -156,7 +156,7 @@ def _struct(entry: Struct) -> str:
 
 
 def _fields(fields: list[Member]) -> str:
-    return ", ".join(f'Field("{member.name}", {member.offset})' for member in fields)
+    return "".join(f'Field("{member.name}", {member.offset}), ' for member in fields).rstrip()
 
 
 def _tables() -> str:

@@ -351,7 +351,7 @@ class Range(msgspec.Struct, frozen=True, gc=False):
     SIZE: ClassVar[int] = 4
     LAYOUT: ClassVar[Struct] = Struct("<4x")
     DIGEST: ClassVar[str] = "032c4646"
-    FIELDS: ClassVar[tuple[Field, ...]] = (,)
+    FIELDS: ClassVar[tuple[Field, ...]] = ()
 
     def pack(self) -> bytes:
         """The bytes in memory."""

@@ -2,20 +2,18 @@
 
 libbpf comes with bcc and loads in under a megabyte, where bcc itself costs 64 (and 120 once it
 has compiled). Objects are file descriptors here; who opens one closes it (`os.close`).
-Not for compiling or loading programs: that is `bpf.compiler`, in a process of its own.
+Not for compiling or loading programs: that is `bpf.module`, in a process of its own.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
-from ctypes import c_char_p, c_int, c_uint32, c_uint64, c_void_p
+from collections.abc import Iterator
+from ctypes import c_uint32, c_uint64
 from typing import NamedTuple
 
 _lib: ctypes.CDLL | None = None
-
-NOT_THERE = 2  # ENOENT
 
 
 def _call(name: str, *arguments: object, what: str) -> int:
@@ -129,8 +127,8 @@ def _options() -> _Options:
     return _Options(ctypes.sizeof(_Options), 0, 0)
 
 
-def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> int:
-    """Writes `count` entries given end to end; how many were written before the first failure."""
+def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> bool:
+    """Writes `count` entries given end to end; False: not all, and nobody knows which."""
     done = c_uint32(count)
     options = _options()
     try:
@@ -139,8 +137,8 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> int:
             what="update",
         )  # fmt: skip
     except OSError:
-        return done.value
-    return count
+        return False
+    return True
 
 
 def each(fd: int, info: MapInfo, value_size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -211,10 +209,3 @@ def cpus() -> int:
     """How many values an entry of a per-CPU map holds."""
     return _call("libbpf_num_possible_cpus", what="count CPUs")
 
-
-Printer = Callable[[int, c_char_p, c_void_p], c_int]
-
-
-def quiet() -> None:
-    """libbpf prints nothing of its own: errors reach the user through OSError."""
-    _call("libbpf_set_print", None, what="quiet") if _lib is not None else None

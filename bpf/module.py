@@ -1,0 +1,121 @@
+"""Compiles our C with bcc, guards the layouts, pins maps and programs; then it is gone.
+
+Run as `python -m bpf.module`, a child process with a `Job` as JSON on standard input: who has
+compiled holds some 120 MB of LLVM, and the agent shall not. The only importer of bcc.
+On failure it exits 1 with one line for people last on standard error, the compiler's or the
+verifier's own words before it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from bpf import layout, libbpf
+from bpf.source import HERE, joined
+
+if TYPE_CHECKING:
+    from bcc import BPF
+
+
+class Program(NamedTuple):
+    """One program: its C function and how it is loaded (include/uapi/linux/bpf.h)."""
+
+    name: str
+    kind: int
+    """enum bpf_prog_type."""
+    attach_type: int
+    """enum bpf_attach_type, -1: none."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What to compile. `pins` maps each table to its path: opened if there, else created."""
+
+    source: str
+    defines: dict[str, str]
+    pins: dict[str, str]
+    entries: dict[str, int]
+    programs: tuple[Program, ...]
+    folder: str
+    """Where the programs are pinned, each under its name; appears whole or not at all."""
+
+    def macros(self) -> dict[str, str]:
+        """Every -D of the compilation."""
+        paths = {f"PIN_{name}": f'"{path}"' for name, path in self.pins.items()}
+        sizes = {f"MAX_{name}": str(count) for name, count in self.entries.items()}
+        return self.defines | paths | sizes
+
+
+class CompileError(Exception):
+    """bcc or the kernel refused; the text is the last line of what they said."""
+
+
+def compile_and_pin(job: Job) -> None:
+    """Does the job in a child process. Raises CompileError."""
+    child = subprocess.run(  # noqa: S603 - our own module, by our own interpreter
+        [sys.executable, "-m", "bpf.module"],
+        input=msgspec.json.encode(job),
+        capture_output=True,
+        check=False,
+    )
+    if child.returncode:
+        said = child.stderr.decode(errors="replace").strip()
+        raise CompileError(said.rpartition("\n")[2] or f"exit status {child.returncode}")
+
+
+def _flags(job: Job) -> list[str]:
+    multiarch = f"/usr/include/{sys.implementation._multiarch}"  # noqa: SLF001
+    flags = ["-isystem", "/usr/include", "-isystem", multiarch, "-D__LINUX_BPF_H__"]
+    flags += ["-Werror=implicit-function-declaration"]  # else a call into nowhere, found at load
+    return flags + [f"-D{name}={value}" for name, value in job.macros().items()]
+
+
+def _guard(table: str, leaf: object) -> None:
+    """Compares where bcc put each field with where layout.py has it: catches a stale install."""
+    for field in layout.TABLES[table].leaf.FIELDS:  # type: ignore[attr-defined]
+        there = getattr(getattr(leaf, field.name, None), "offset", None)
+        if there != field.offset:
+            raise CompileError(
+                f"table {table}: field {field.name} lies at {there}, layout.py has it at "
+                f"{field.offset}; run python -m bpf.gen and install again"
+            )
+
+
+def _load(module: BPF, job: Job) -> None:
+    folder = Path(job.folder)
+    folder.mkdir(parents=True)
+    for program in job.programs:
+        function = module.load_func(program.name, program.kind, None, program.attach_type)
+        libbpf.pin(function.fd, str(folder / program.name))
+
+
+def _do(job: Job) -> None:
+    os.environ["BCC_KERNEL_SOURCE"] = str(HERE)  # bpf/include stands in for kernel headers
+    from bcc import BPF  # noqa: PLC0415 - only the child pays for it
+
+    module = BPF(text=joined(job.source), cflags=_flags(job))
+    for name, table in layout.TABLES.items():
+        if table.kind != "sk_storage":
+            bcc_table = module[name]
+            _guard(name, getattr(bcc_table, "sLeaf", bcc_table.Leaf))  # sLeaf: of one CPU
+    _load(module, job)
+
+
+def main() -> int:
+    """The child: 0 when all is pinned."""
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    try:
+        _do(job)
+    except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
+        sys.stderr.write(f"{job.source}: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
