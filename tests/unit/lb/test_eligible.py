@@ -169,6 +169,7 @@ ROWS = [
         "1", "", "1 2"),
     Row("node hints work without a zone", "1 nodes=n1 zones=a|2 nodes=n2 zones=a",
         "1", "", "1 2", zone=""),
+    Row("no node name matches no empty hint", "1 nodes=|2 nodes=n2", "1 2", "", "1 2", node=""),
     Row("only an unready one for this node", "1 unready nodes=n1 zones=b|2 nodes=n2 zones=a|"
         "3 nodes=n2 zones=b", "2", "", "2 3"),
     Row("a node hint does not make local", "1 node=n2 nodes=n1", "1", "", "1"),
@@ -278,7 +279,8 @@ COPIES = [
     ("ready beats not ready", "1 published", "1 waiting"),
     ("serving beats not serving", "1 draining", "1 dead"),
     ("a node beats none", "1 ready node=n2", "1 ready"),
-    ("a hint beats none", "1 ready zones=a", "1 ready"),
+    ("a zone hint beats none", "1 ready zones=a", "1 ready"),
+    ("a node hint beats none", "1 ready nodes=n1", "1 ready"),
     ("between equals by name", "1 ready node=n2", "1 ready node=n1"),
 ]
 
