@@ -17,7 +17,9 @@ class Life(RuleBasedStateMachine):
 
     @initialize(
         capacity=st.integers(1, 70),
-        found=st.lists(st.tuples(st.integers(-1, 70), st.integers(1, 20)), max_size=5),
+        found=st.lists(
+            st.tuples(st.integers(-1, 70), st.sampled_from([1, 2, 3, 4, 7, 16])), max_size=5
+        ),
     )
     def restart(self, capacity: int, found: list[tuple[int, int]]) -> None:
         """Extents that were read back are in use; nonsense is refused and changes nothing."""
@@ -110,6 +112,16 @@ def test_everything_comes_back_whole() -> None:
     for offset in range(1, 64):
         extents.release(offset, 0.0)
     assert extents.take(32, GRACE) == 32
+
+
+@pytest.mark.parametrize("line", range(1, 16))
+def test_restored_line_is_the_only_one_missing(line: int) -> None:
+    """Wherever one line was restored, all others can be taken and that one cannot."""
+    extents = Extents(16)
+    extents.restore(line, 1)
+    taken = [extents.take(1, 0.0) for _ in range(14)]
+    assert {*taken, line} == set(range(1, 16))
+    assert extents.take(1, 0.0) is None
 
 
 @pytest.mark.parametrize("lines", [64, 65, 1000])
