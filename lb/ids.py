@@ -1,0 +1,54 @@
+"""Small numbers that name things in kernel maps: stable while in use, freed late.
+
+A kernel program may still hold an id that user space has just released, so a released one
+rests for a grace time before it may name something else. Id 0 is never handed out.
+
+Not for what the ids name, and no clock: callers say what time it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Ids:
+    """Ids 1 to `capacity` - 1, as indices of an array of that capacity. `grace` is in seconds."""
+
+    def __init__(self, capacity: int, *, grace: float = 2.0) -> None:
+        self.capacity = capacity
+        self._grace = grace
+        self._fresh = 1
+        self._used: set[int] = set()
+        self._restored: set[int] = set()
+        self._resting: deque[tuple[float, int]] = deque()
+
+    @property
+    def used(self) -> int:
+        """How many ids are in use, without those that rest."""
+        return len(self._used)
+
+    def take(self, now: float) -> int | None:
+        """The lowest id never used, else the one that rested longest; None: no room."""
+        while self._fresh in self._restored:
+            self._fresh += 1
+        if self._fresh < self.capacity:
+            number = self._fresh
+            self._fresh += 1
+        elif self._resting and self._resting[0][0] <= now:
+            _, number = self._resting.popleft()
+        else:
+            return None
+        self._used.add(number)
+        return number
+
+    def release(self, number: int, now: float) -> None:
+        """Give an id back; it rests from `now` (seconds) on. KeyError: it is not in use."""
+        self._used.remove(number)
+        self._resting.append((now + self._grace, number))
+
+    def restore(self, number: int) -> None:
+        """Mark an id in use that was read back. ValueError: out of range, or already known."""
+        if not self._fresh <= number < self.capacity or number in self._restored:
+            raise ValueError(f"id {number} is not free")
+        self._restored.add(number)
+        self._used.add(number)
