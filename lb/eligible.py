@@ -11,11 +11,11 @@ service without external frontends is nothing that this module needs to know.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
 
+from bpf.layout import Empty
 from lb.address import Address, Family
 from lb.model import Endpoint, EndpointSlice, Policy, Protocol
 
@@ -25,15 +25,6 @@ class Candidate(NamedTuple):
 
     endpoint: Endpoint
     port: int
-
-
-class Empty(IntEnum):
-    """What a new connection meets when its list is empty."""
-
-    REFUSE = 0
-    """An immediate refusal: nobody anywhere serves."""
-    DROP = 1
-    """Silence: others serve, so the sender's load balancer should try another node."""
 
 
 class Selection(msgspec.Struct, frozen=True, gc=False):

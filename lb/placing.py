@@ -1,0 +1,280 @@
+"""Gives plans their ids and lines, and writes all of a unit but its frontends.
+
+Order makes a switch atomic: what is new is written where nothing points yet, then each view of
+the service flips by one 64-bit store, then what is old is released, to rest before it is used
+again. A unit whose writing was interrupted is `torn` and is written whole the next time.
+
+Frontends, names and source ranges live in hash maps and are the reconciler's, which writes
+them in batches.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import msgspec
+
+from bpf.layout import Backend as BackendRecord
+from bpf.layout import BackendState, Empty, Line, LineOfSlots, Load, NameKind, ServiceFlag
+from bpf.layout import Service as ServiceRecord
+from lb.address import Address
+from lb.errors import MapFull
+from lb.extents import Extents
+from lb.ids import Ids
+from lb.names import Names
+from lb.plan import Backend, Plan
+from lb.tables import FLAGS, Tables
+
+AFFINITY = 24
+"""Where in struct service a word holds affinity seconds (low half) and epoch (high half)."""
+STATE = 16
+"""Where in struct backend a word holds port, state, views and generation."""
+OWNER = 24
+"""Where in struct backend a word holds service, node and zone."""
+
+_NOTHING = Load(0, 0).pack()
+_EMPTY: tuple[int, int, int] = (Empty.REFUSE, Empty.REFUSE, Empty.REFUSE)
+
+Where = tuple[Address, int]
+"""Address and port of a backend within its unit."""
+
+
+class Spot(msgspec.Struct, gc=False):
+    """A backend's id, and the ids of its node's and zone's names."""
+
+    id: int
+    node: int = 0
+    zone: int = 0
+
+
+class Placed(msgspec.Struct, gc=False):
+    """Where a unit stands. `plan` is what the maps hold; None: unknown, or torn."""
+
+    service: int
+    plan: Plan | None = None
+    backends: dict[Where, Spot] = {}
+    extents: tuple[int, ...] = ()
+    """Offsets; but for a torn unit there is at most one."""
+    views: tuple[int, int, int] | None = None
+    """The words in force; None: the service was never written."""
+    affinity: int = 0
+    """The word of affinity seconds and epoch in force."""
+
+
+class Gone(msgspec.Struct, frozen=True, gc=False):
+    """A backend that a unit lost."""
+
+    address: Address
+    port: int
+    id: int
+
+
+class Placer:
+    """Allocates and writes. Not thread-safe: one reconciler owns it. `grace` is in seconds."""
+
+    def __init__(self, tables: Tables, *, grace: float = 2.0) -> None:
+        self.tables = tables
+        self.names = Names()
+        self.services = Ids(tables.services.capacity, grace=grace)
+        self.backends = Ids(tables.backends.capacity, grace=grace)
+        self.lines = Extents(tables.slots.capacity, grace=grace)
+        self.generations = array("I", bytes(4 * tables.backends.capacity))
+
+    def new(self, now: float) -> Placed:
+        """A place for a new unit. Raises MapFull."""
+        service = self.services.take(now)
+        if service is None:
+            raise _full("services", self.services.capacity)
+        before = ServiceRecord.unpack(self.tables.services.read(service)[: ServiceRecord.SIZE])
+        # Another epoch than the id's last owner had: its clients are not remembered.
+        epoch = (before.affinity_epoch + 1) & 0xFFFFFFFF
+        return Placed(service, affinity=epoch << 32)
+
+    def place(self, placed: Placed, plan: Plan, now: float) -> list[Gone]:
+        """Make the maps hold `plan`; the backends that went. Raises MapFull with nothing changed.
+
+        Any other error leaves the unit torn: view by view served as before or as planned.
+        """
+        old, placed.plan = placed.plan, None
+        try:
+            taken = self._take_backends(placed, plan, now)
+            try:
+                views = self._lists(placed, old, plan, now)
+            except MapFull:
+                self._give_back(placed, taken, now)
+                raise
+        except MapFull:
+            placed.plan = old
+            raise
+        self._write_backends(placed, old, plan, taken)
+        self._commit(placed, plan, views)
+        gone = self._retire(placed, plan, now)
+        placed.plan = plan
+        return gone
+
+    def remove(self, placed: Placed, now: float) -> list[Gone]:
+        """Free all of a unit that no frontend leads to any more; its backends."""
+        record = ServiceRecord(_EMPTY, 0, placed.affinity >> 32, 0)
+        self.tables.services.write(placed.service, record.pack())
+        gone = [self._free(placed, where, now) for where in list(placed.backends)]
+        for offset in placed.extents:
+            self.lines.release(offset, now)
+        placed.extents = ()
+        self.services.release(placed.service, now)
+        return gone
+
+    def free_strays(self, services: Sequence[int], backends: Sequence[int], now: float) -> None:
+        """Clear ids that were found in use for nobody, once no frontend leads to them."""
+        for number in services:
+            self.tables.services.write(number, ServiceRecord(_EMPTY, 0, 0, 0).pack())
+            self.services.release(number, now)
+        for number in backends:
+            self.tables.backends.store_word(number, STATE, self.generations[number] << 32)
+            self.backends.release(number, now)
+
+    def _take_backends(self, placed: Placed, plan: Plan, now: float) -> list[Where]:
+        """Ids for the backends that have none yet; those backends."""
+        taken: list[Where] = []
+        for backend in plan.backends:
+            where = (backend.address, backend.port)
+            if where in placed.backends:
+                continue
+            number = self.backends.take(now)
+            if number is None:
+                self._give_back(placed, taken, now)
+                raise _full("backends", self.backends.capacity)
+            self.generations[number] = (self.generations[number] + 1) & 0xFFFFFFFF
+            placed.backends[where] = Spot(number)
+            taken.append(where)
+        return taken
+
+    def _give_back(self, placed: Placed, taken: list[Where], now: float) -> None:
+        for where in taken:
+            self.backends.release(placed.backends.pop(where).id, now)
+
+    def _lists(
+        self, placed: Placed, old: Plan | None, plan: Plan, now: float
+    ) -> tuple[int, int, int]:
+        """The words of the views to come; their lists are written where nothing points yet."""
+        if old is not None and placed.views is not None and _listed(old) == _listed(plan):
+            words = [
+                word if word & 0xFFFFFFFF else plan.empty[view] << 32
+                for view, word in enumerate(placed.views)
+            ]
+            return words[0], words[1], words[2]
+        lists = [_list(placed, plan, 1 << view) for view in range(3)]
+        different = [one for one in dict.fromkeys(lists) if one]
+        starts = dict.fromkeys(different, 0)
+        if different:
+            offset = self.lines.take(sum(map(_lines_for, different)), now)
+            if offset is None:
+                raise _full("slots", self.lines.capacity)
+            placed.extents += (offset,)
+            for one in different:
+                self.tables.slots.write(offset, _packed(one))
+                starts[one] = offset
+                offset += _lines_for(one)
+        words = [
+            starts[one] << 32 | len(one) if one else plan.empty[view] << 32
+            for view, one in enumerate(lists)
+        ]
+        return words[0], words[1], words[2]
+
+    def _write_backends(
+        self, placed: Placed, old: Plan | None, plan: Plan, taken: list[Where]
+    ) -> None:
+        """New ones whole; kept ones, whose address never changes, by aligned words."""
+        fresh = set(taken)
+        before = set(old.backends) if old is not None else set()
+        for backend in plan.backends:
+            where = (backend.address, backend.port)
+            if where in fresh or old is None:
+                raw = self._record(placed, backend)
+                number = placed.backends[where].id
+                if where in fresh and self.generations[number] > 1:
+                    self.tables.loads.write(number, _NOTHING)
+                self.tables.backends.write(number, raw)
+            elif backend not in before:
+                raw = self._record(placed, backend)
+                for offset in (STATE, OWNER):
+                    word = int.from_bytes(raw[offset : offset + 8], "little")
+                    self.tables.backends.store_word(placed.backends[where].id, offset, word)
+
+    def _record(self, placed: Placed, backend: Backend) -> bytes:
+        spot = placed.backends[backend.address, backend.port]
+        old_node, old_zone = spot.node, spot.zone
+        spot.node = self.names.use(NameKind.NODE, backend.node)
+        spot.zone = self.names.use(NameKind.ZONE, backend.zone)
+        self.names.drop(NameKind.NODE, old_node)
+        self.names.drop(NameKind.ZONE, old_zone)
+        return BackendRecord.LAYOUT.pack(
+            backend.address, backend.port.to_bytes(2), backend.state, backend.views,
+            self.generations[spot.id], placed.service, spot.node, spot.zone,
+        )  # fmt: skip
+
+    def _commit(self, placed: Placed, plan: Plan, views: tuple[int, int, int]) -> None:
+        affinity = _affinity(placed.affinity, plan.affinity_seconds)
+        if placed.views is None:
+            record = ServiceRecord(views, plan.affinity_seconds, affinity >> 32, ServiceFlag.USED)
+            self.tables.services.write(placed.service, record.pack())
+        else:
+            for view, word in enumerate(views):
+                self.tables.services.store_word(placed.service, 8 * view, word)
+            self.tables.services.store_word(placed.service, AFFINITY, affinity)
+        placed.views, placed.affinity = views, affinity
+
+    def _retire(self, placed: Placed, plan: Plan, now: float) -> list[Gone]:
+        """Free what the views in force no longer need."""
+        gone: list[Gone] = []
+        if len(placed.backends) > len(plan.backends):
+            wanted = {(backend.address, backend.port) for backend in plan.backends}
+            left = [where for where in placed.backends if where not in wanted]
+            gone = [self._free(placed, where, now) for where in left]
+        in_force = min((word >> 32 for word in placed.views or () if word & 0xFFFFFFFF), default=0)
+        for offset in placed.extents:
+            if offset != in_force:
+                self.lines.release(offset, now)
+        placed.extents = tuple([offset for offset in placed.extents if offset == in_force])
+        return gone
+
+    def _free(self, placed: Placed, where: Where, now: float) -> Gone:
+        """The address stays in the record: a program that chose it just now still reads it."""
+        spot = placed.backends.pop(where)
+        word = self.generations[spot.id] << 32 | BackendState.FREE << 16
+        word |= int.from_bytes(where[1].to_bytes(2), "little")
+        self.tables.backends.store_word(spot.id, STATE, word)
+        self.names.drop(NameKind.NODE, spot.node)
+        self.names.drop(NameKind.ZONE, spot.zone)
+        self.backends.release(spot.id, now)
+        return Gone(*where, spot.id)
+
+
+def _listed(plan: Plan) -> list[tuple[Address, int, int]]:
+    return [(backend.address, backend.port, backend.views) for backend in plan.backends]
+
+
+def _list(placed: Placed, plan: Plan, bit: int) -> tuple[int, ...]:
+    """The ids in the view, in the plan's order."""
+    ids = placed.backends
+    return tuple([ids[one.address, one.port].id for one in plan.backends if one.views & bit])
+
+
+def _lines_for(ids: tuple[int, ...]) -> int:
+    return -(-len(ids) // Line.SLOTS)
+
+
+def _packed(ids: tuple[int, ...]) -> bytes:
+    return array("I", ids).tobytes().ljust(_lines_for(ids) * LineOfSlots.SIZE, b"\0")
+
+
+def _affinity(word: int, seconds: int) -> int:
+    """Seconds low, epoch high; turning affinity on starts with an empty memory."""
+    epoch, before = word >> 32, word & 0xFFFFFFFF
+    if seconds and not before:
+        epoch = (epoch + 1) & 0xFFFFFFFF
+    return epoch << 32 | seconds
+
+
+def _full(table: str, capacity: int) -> MapFull:
+    return MapFull(f"map full: {table} holds {capacity} entries; raise {FLAGS[table]}")

@@ -1,0 +1,182 @@
+"""What the maps should say of one service on this node: a pure function, one service at a time.
+
+A change plans again only the services it touches, so its cost does not grow with the cluster.
+Nothing here has an id yet: ids, and where lists lie in memory, are `lb.placing`'s. Not for
+the rules of which endpoint may serve (`lb.eligible`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from bpf.layout import BackendState, Empty, FrontendFlag, FrontendKey, FrontendType, Scope, View
+from lb.address import ANY, Address, Family, Prefix, family
+from lb.eligible import Candidate, Selection, candidates, select
+from lb.model import EndpointSlice, Policy, PortName, Protocol, Service, ServiceName, ServicePort
+
+
+class Unit(NamedTuple):
+    """One port of a service in one family: what has a service id, and its own affinity."""
+
+    service: ServiceName
+    port: str
+    protocol: Protocol
+    family: Family
+
+    def __str__(self) -> str:
+        return f"{PortName(self.service, self.port, self.protocol)} ({self.family.label})"
+
+
+class Here(msgspec.Struct, frozen=True):
+    """This node, as far as plans depend on it."""
+
+    name: str
+    zone: str = ""
+    addresses: tuple[Address, ...] = ()
+
+
+class Frontend(NamedTuple):
+    """An address that a unit answers to. `key` is the packed key of the map."""
+
+    key: bytes
+    type: FrontendType
+    flags: int = 0
+
+
+class Backend(NamedTuple):
+    """An endpoint of a unit. `views`: bit n set where it may be chosen in view n."""
+
+    address: Address
+    port: int
+    state: BackendState
+    views: int
+    node: str
+    zone: str
+
+
+class Plan(msgspec.Struct, frozen=True, gc=False):
+    """All that the maps should hold of one unit.
+
+    `backends` are in the order of address and port; those without any view keep their existing
+    flows and get no new ones. `empty` says, by view, what a view without backends does, and
+    REFUSE where it has some.
+    """
+
+    unit: Unit
+    frontends: tuple[Frontend, ...]
+    backends: tuple[Backend, ...]
+    empty: tuple[Empty, Empty, Empty]
+    affinity_seconds: int
+    ranges: tuple[Prefix, ...]
+
+    def drops(self) -> bool:
+        """Can a socket of this unit meet silence? Then `guard` has to stand ready."""
+        return bool(self.ranges) or Empty.DROP in self.empty
+
+
+def order(frontend: Frontend) -> tuple[int, bytes]:
+    """Cluster IPs first, then by key: plans list frontends as `restore` finds them."""
+    return frontend.type, frontend.key
+
+
+def plan(service: Service, slices: Sequence[EndpointSlice], here: Here) -> tuple[Plan, ...]:
+    """The plans of all units of a service; `slices` are all of that service."""
+    return tuple(
+        [
+            _plan(service, port, which, cluster_ip, slices, here)
+            for port in service.ports
+            for which, cluster_ip in service.cluster_ips.items()
+        ]
+    )
+
+
+def _plan(  # noqa: PLR0913, PLR0917 - the coordinates of a unit
+    service: Service,
+    port: ServicePort,
+    which: Family,
+    cluster_ip: Address,
+    slices: Sequence[EndpointSlice],
+    here: Here,
+) -> Plan:
+    ranges = _ranges(service, which, here)
+    frontends = _frontends(service, port, which, cluster_ip, limited=bool(ranges))
+    found = candidates(slices, port.name, port.protocol, which)
+    chosen = select(found, node=here.name, zone=here.zone)
+    policies = {View.CLUSTER_IP: service.internal_policy}
+    if len(frontends) > 1:
+        # Pods and this node's own processes reach all endpoints behind an external address,
+        # whatever the external policy says (kube-proxy's short-circuit).
+        policies |= {View.INSIDE: Policy.CLUSTER, View.OUTSIDE: service.external_policy}
+    return Plan(
+        unit=Unit(service.name, port.name, port.protocol, which),
+        frontends=frontends,
+        backends=_backends(chosen, policies),
+        empty=_empty(chosen, policies),
+        affinity_seconds=service.affinity_seconds,
+        ranges=ranges if any(one.flags for one in frontends) else (),
+    )
+
+
+def _frontends(
+    service: Service, port: ServicePort, which: Family, cluster_ip: Address, *, limited: bool
+) -> tuple[Frontend, ...]:
+    def one(address: Address, number: int, kind: FrontendType) -> Frontend:
+        scope = Scope.NODE if kind is FrontendType.NODE_PORT else Scope.ADDRESS
+        key = FrontendKey(address, number, port.protocol, scope).pack()
+        # Ranges guard load balancer addresses only; the node port beside them stays open.
+        flagged = limited and kind is FrontendType.LOAD_BALANCER
+        return Frontend(key, kind, FrontendFlag.RANGES if flagged else 0)
+
+    found = [one(cluster_ip, port.port, FrontendType.CLUSTER_IP)]
+    if port.node_port:
+        found.append(one(ANY[which], port.node_port, FrontendType.NODE_PORT))
+    for addresses, kind in (
+        (service.external_ips, FrontendType.EXTERNAL_IP),
+        (service.load_balancer_ips, FrontendType.LOAD_BALANCER),
+    ):
+        found += [one(address, port.port, kind) for address in addresses if family(address) == which]
+    if len(found) > 1:  # one address may be named twice: the first kind in this order counts
+        found = sorted({one.key: one for one in reversed(found)}.values(), key=order)
+    return tuple(found)
+
+
+def _ranges(service: Service, which: Family, here: Here) -> tuple[Prefix, ...]:
+    """The sources allowed in this family; none: everyone.
+
+    Where this node is allowed, so is a load balancer address as the source: a node that talks
+    to an address it holds itself may be given that very address.
+    """
+    ranges = [prefix for prefix in service.source_ranges if family(prefix[0]) == which]
+    if any(address in prefix for prefix in ranges for address in here.addresses):
+        ranges += [Prefix((ip, 128)) for ip in service.load_balancer_ips if family(ip) == which]
+    return tuple(sorted(set(ranges)))
+
+
+def _backends(chosen: Selection, policies: Mapping[View, Policy]) -> tuple[Backend, ...]:
+    everywhere = sum(1 << view for view in policies)
+    if all(chosen.under(policy) is chosen.usable for policy in policies.values()):
+        return tuple([_backend(one, everywhere) for one in chosen.usable])
+    views = dict.fromkeys(map(id, chosen.usable), 0)
+    for view, policy in policies.items():
+        for one in chosen.under(policy):
+            views[id(one)] |= 1 << view
+    return tuple([_backend(one, views[id(one)]) for one in chosen.usable])
+
+
+def _backend(one: Candidate, views: int) -> Backend:
+    of = one.endpoint
+    state = BackendState.READY if of.ready else BackendState.TERMINATING
+    return Backend(of.address, one.port, state, views, of.node, of.zone)
+
+
+def _empty(chosen: Selection, policies: Mapping[View, Policy]) -> tuple[Empty, Empty, Empty]:
+    """Refuse where nobody serves anywhere; stay silent where only others do."""
+
+    def verdict(view: View) -> Empty:
+        policy = policies.get(view, Policy.CLUSTER)
+        return Empty.REFUSE if chosen.under(policy) else chosen.empty
+
+    return verdict(View.CLUSTER_IP), verdict(View.INSIDE), verdict(View.OUTSIDE)

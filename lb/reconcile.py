@@ -1,0 +1,383 @@
+"""Makes the maps agree with the plans: one step at a time, in an order that never leaves a gap.
+
+In each step: backends, lists and services first (`lb.placing`), then names and source ranges,
+then the frontends that lead to them; only after that go frontends, ranges and units that
+nobody wants. At every moment a frontend in the maps leads to a service, and a service to
+backends, that are there. One unit's failure stops no other: it is kept, with its reason, and
+tried again.
+
+The agent's state is here and not in the maps; they are read once, at the start (`adopt`).
+Not for deciding what a service should look like: that is `lb.plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from bpf.layout import Frontend as FrontendRecord
+from bpf.layout import FrontendKey, NameKey, NameKind, Range, RangeKey
+from lb.claims import Claims
+from lb.errors import MapFull
+from lb.model import Protocol, ServiceName
+from lb.names import packed, text_of
+from lb.placing import Gone, Placed, Placer
+from lb.plan import Frontend, Plan, Unit
+from lb.restore import Found, restore
+from lb.tables import FLAGS, Tables
+
+_RANGE = Range().pack()
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""Pauses before a failed unit is tried again; the last one repeats."""
+
+
+class Failing(msgspec.Struct, frozen=True):
+    """A unit that the maps do not hold as planned. Times are the caller's clock, in seconds."""
+
+    error: str
+    since: float
+    attempts: int
+    retry_at: float
+
+
+class Lost(NamedTuple):
+    """A backend that new connections no longer reach."""
+
+    unit: Unit
+    backend: Gone
+
+
+class Outcome(msgspec.Struct):
+    """What a step did. `writes` counts units, frontends and ranges written or removed."""
+
+    writes: int = 0
+    lost: list[Lost] = []
+    appeared: list[bytes] = []
+    """Keys of UDP frontends that were not there before."""
+
+
+class Reconciler:
+    """Owns the tables. Not thread-safe; the caller holds a lock around every call.
+
+    `guard` is called before the first unit that may drop in silence is written; raises OSError.
+    """
+
+    def __init__(self, tables: Tables, *, guard: Callable[[], None], grace: float = 2.0) -> None:
+        self.tables = tables
+        self.placer = Placer(tables, grace=grace)
+        self.claims = Claims()
+        self.units: dict[Unit, Placed] = {}
+        self.failing: dict[Unit, Failing] = {}
+        self.frontends: dict[bytes, bytes] = {}
+        self._of_service: dict[ServiceName, set[Unit]] = {}
+        self._ranges: dict[Unit, set[bytes]] = {}
+        self._leading: dict[int, int] = {}
+        self._doomed: dict[int, tuple[Unit, Placed]] = {}
+        self._earlier: dict[Unit, Failing] = {}
+        self._strays: Found | None = None
+        self._guard = guard
+
+    # --- start -----------------------------------------------------------------------------
+
+    def adopt(self) -> list[str]:
+        """Take over what an agent before left in the maps; what was wrong there. Raises OSError."""
+        found = restore(self.tables)
+        for number, generation in found.generations.items():
+            self.placer.generations[number] = generation
+        for (kind, number), text in found.names.items():
+            if kind is not NameKind.SERVICE:
+                self.placer.names.restore(kind, number, text)
+        for unit, placed in found.units.items():
+            self._adopt_unit(unit, placed, found)
+        for number in found.stray_backends:
+            self.placer.backends.restore(number)
+        for number in found.stray_services:
+            self.placer.services.restore(number)
+        self._note_written(dict(self.tables.frontends.items()))
+        self._strays = found
+        return found.faults
+
+    def _adopt_unit(self, unit: Unit, placed: Placed, found: Found) -> None:
+        self.placer.services.restore(placed.service)
+        for spot in placed.backends.values():
+            self.placer.backends.restore(spot.id)
+            spot.node = self._use(NameKind.NODE, spot.node, found)
+            spot.zone = self._use(NameKind.ZONE, spot.zone, found)
+        if unit in found.extents:
+            try:
+                self.placer.lines.restore(*found.extents[unit])
+            except ValueError as error:
+                found.faults.append(f"{unit}: {error}")
+                placed.extents, placed.plan = (), None
+        if placed.plan is not None:
+            for frontend in placed.plan.frontends:
+                self.claims.claim(unit, frontend)
+            self._ranges[unit] = _range_keys(placed.service, placed.plan)
+        self.units[unit] = placed
+        self._of_service.setdefault(unit.service, set()).add(unit)
+
+    def _use(self, kind: NameKind, number: int, found: Found) -> int:
+        return self.placer.names.use(kind, found.names.get((kind, number), ""))
+
+    def known_services(self) -> set[ServiceName]:
+        """Services that have anything in the maps."""
+        return set(self._of_service)
+
+    # --- a step ----------------------------------------------------------------------------
+
+    def due(self, now: float) -> set[ServiceName]:
+        """Services with a unit whose next try is due."""
+        due = {unit.service for unit, one in self.failing.items() if one.retry_at <= now}
+        return due | {unit.service for unit, _ in self._doomed.values()}
+
+    def next_retry(self) -> float | None:
+        """When `due` will have something; None: never."""
+        if self._doomed:
+            return 0.0
+        return min((one.retry_at for one in self.failing.values()), default=None)
+
+    def step(self, plans: Mapping[ServiceName, Collection[Plan]], now: float) -> Outcome:
+        """Make the maps hold these plans; a service without plans goes. `now` in seconds."""
+        outcome = Outcome(0, [], [])
+        touched: set[bytes] = set()
+        stale_ranges: set[bytes] = set()
+        wanted = {plan.unit for group in plans.values() for plan in group}
+        self._earlier = dict(self.failing)
+        for unit in self._earlier:
+            if unit.service in plans and unit not in wanted:
+                del self.failing[unit]
+        for service in plans:
+            for unit in self._of_service.get(service, set()) - wanted:
+                self._doom(unit, touched, stale_ranges)
+        named: dict[bytes, bytes] = {}
+        for group in plans.values():
+            for plan in group:
+                self._try(plan, now, outcome, touched, stale_ranges, named)
+        self._write_names(named, now)
+        self._write_frontends(touched, now, outcome)
+        self._remove(self.tables.ranges.remove, stale_ranges)
+        self._bury(now, outcome)
+        self._remove(self.tables.names.remove, self.placer.names.gone)
+        self.placer.names.gone = set()
+        return outcome
+
+    def _doom(self, unit: Unit, touched: set[bytes], stale_ranges: set[bytes]) -> None:
+        """The unit goes once no frontend leads to it."""
+        placed = self.units.pop(unit)
+        units = self._of_service[unit.service]
+        units.discard(unit)
+        if not units:
+            del self._of_service[unit.service]
+        self.failing.pop(unit, None)
+        touched |= self._release(unit, ())
+        stale_ranges |= self._ranges.pop(unit, set())
+        self._doomed[placed.service] = (unit, placed)
+
+    def _try(  # noqa: PLR0913, PLR0917 - the step's own accounts
+        self,
+        plan: Plan,
+        now: float,
+        outcome: Outcome,
+        touched: set[bytes],
+        stale_ranges: set[bytes],
+        named: dict[bytes, bytes],
+    ) -> None:
+        unit = plan.unit
+        placed = self.units.get(unit)
+        if placed is not None and placed.plan == plan and unit not in self.failing:
+            return
+        try:
+            if plan.drops():
+                self._guard()
+            if placed is None:
+                placed = self._new(unit, now)
+            gone = self.placer.place(placed, plan, now)
+            self._put_ranges(unit, placed, plan, stale_ranges)
+        except (MapFull, OSError, IndexError) as error:
+            self._fail(unit, str(error), now)
+            return
+        self.failing.pop(unit, None)
+        outcome.writes += 1
+        outcome.lost += [Lost(unit, one) for one in gone]
+        named.update([packed(NameKind.SERVICE, placed.service, text_of(unit))])
+        touched |= self._release(unit, {one.key for one in plan.frontends})
+        for frontend in plan.frontends:
+            self.claims.claim(unit, frontend)
+            touched.add(frontend.key)
+
+    def _new(self, unit: Unit, now: float) -> Placed:
+        placed = self.placer.new(now)
+        self.units[unit] = placed
+        self._of_service.setdefault(unit.service, set()).add(unit)
+        return placed
+
+    def _release(self, unit: Unit, kept: Collection[bytes]) -> set[bytes]:
+        """Give up the claims on all frontends but `kept`; their keys."""
+        given_up = self.claims.of(unit) - set(kept)
+        self.claims.release(unit, given_up)
+        return given_up
+
+    def _put_ranges(
+        self, unit: Unit, placed: Placed, plan: Plan, stale_ranges: set[bytes]
+    ) -> None:
+        wanted = _range_keys(placed.service, plan)
+        there = self._ranges.get(unit, set())
+        if wanted - there:
+            self._put("ranges", dict.fromkeys(wanted - there, _RANGE))
+        stale_ranges |= there - wanted
+        self._ranges[unit] = wanted
+        if not wanted:
+            del self._ranges[unit]
+
+    def _put(self, name: str, entries: dict[bytes, bytes]) -> None:
+        """Raises MapFull where the kernel says so, else OSError."""
+        table = getattr(self.tables, name)
+        try:
+            table.put(entries)
+        except OSError as error:
+            if error.errno in (7, 12, 28):  # E2BIG, ENOMEM, ENOSPC: hash, no preallocation, LPM
+                raise _full(name, table.capacity) from error
+            raise
+
+    def _write_names(self, named: dict[bytes, bytes], now: float) -> None:
+        """Without its name a service serves, but a restart would not know it."""
+        entries = named | self.placer.names.changed
+        if not entries:
+            return
+        try:
+            self._put("names", entries)
+        except (MapFull, OSError) as error:
+            for key in named:
+                self._fail_service(NameKey.unpack(key).id, str(error), now)
+        self.placer.names.changed = {}
+
+    def _write_frontends(self, touched: set[bytes], now: float, outcome: Outcome) -> None:
+        wanted: dict[bytes, bytes] = {}
+        gone: list[bytes] = []
+        for key in touched:
+            claim = self.claims.held.get(key)
+            if claim is None:
+                gone.append(key)
+            else:
+                value = self._value(claim.unit, claim.frontend)
+                if self.frontends.get(key) != value:
+                    wanted[key] = value
+        gone = [key for key in gone if key in self.frontends]
+        written = self._put_frontends(wanted, now)
+        outcome.appeared += [
+            key for key in written if key not in self.frontends and _is_udp(key)
+        ]
+        self._note_written(written)
+        removed = self._remove(self.tables.frontends.remove, gone)
+        self._note_removed(removed)
+        outcome.writes += len(written) + len(removed)
+
+    def _note_written(self, entries: Mapping[bytes, bytes]) -> None:
+        self._note_removed([key for key in entries if key in self.frontends])
+        self.frontends |= entries
+        for value in entries.values():
+            self._leading[_service_of(value)] = self._leading.get(_service_of(value), 0) + 1
+
+    def _note_removed(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            service = _service_of(self.frontends.pop(key))
+            self._leading[service] -= 1
+            if not self._leading[service]:
+                del self._leading[service]
+
+    def _value(self, unit: Unit, frontend: Frontend) -> bytes:
+        service = self.units[unit].service
+        return FrontendRecord(service, frontend.type, frontend.flags).pack()
+
+    def _put_frontends(self, wanted: dict[bytes, bytes], now: float) -> dict[bytes, bytes]:
+        """Those that were written: all at once, or else one by one to find out which can."""
+        if not wanted:
+            return {}
+        try:
+            self._put("frontends", wanted)
+        except (MapFull, OSError):
+            return {k: v for k, v in wanted.items() if self._put_frontend(k, v, now)}
+        return wanted
+
+    def _put_frontend(self, key: bytes, value: bytes, now: float) -> bool:
+        try:
+            self._put("frontends", {key: value})
+        except (MapFull, OSError) as error:
+            self._fail(self.claims.held[key].unit, str(error), now)
+            return False
+        return True
+
+    @staticmethod
+    def _remove(
+        remove: Callable[[Collection[bytes]], None], keys: Iterable[bytes]
+    ) -> list[bytes]:
+        """One by one, so that one failure keeps no other; those that went."""
+        removed = []
+        for key in keys:
+            try:
+                remove([key])
+            except OSError:
+                continue
+            removed.append(key)
+        return removed
+
+    def _bury(self, now: float, outcome: Outcome) -> None:
+        """Free the units to which no frontend in the maps leads any more."""
+        for number, (unit, placed) in list(self._doomed.items()):
+            if number in self._leading:  # a removal failed
+                left = [k for k, value in self.frontends.items() if _service_of(value) == number]
+                self._note_removed(self._remove(self.tables.frontends.remove, left))
+                continue
+            try:
+                gone = self.placer.remove(placed, now)
+            except OSError:
+                continue
+            del self._doomed[number]
+            outcome.writes += 1
+            outcome.lost += [Lost(unit, one) for one in gone]
+            self._remove(self.tables.names.remove, [NameKey(NameKind.SERVICE, number).pack()])
+
+    def _fail_service(self, number: int, error: str, now: float) -> None:
+        for unit, placed in self.units.items():
+            if placed.service == number:
+                self._fail(unit, error, now)
+
+    def _fail(self, unit: Unit, error: str, now: float) -> None:
+        before = self._earlier.get(unit)
+        attempts = before.attempts + 1 if before else 1
+        pause = RETRY_SECONDS[min(attempts, len(RETRY_SECONDS)) - 1]
+        since = before.since if before else now
+        self.failing[unit] = Failing(error, since, attempts, now + pause)
+
+    # --- after the first full state --------------------------------------------------------
+
+    def prune(self, now: float) -> None:
+        """Remove what was found at the start and belongs to nobody. Call once all is planned."""
+        found, self._strays = self._strays, None
+        if found is None:
+            return
+        orphans = [key for key in found.orphan_frontends if key not in self.claims.held]
+        self._note_removed(self._remove(self.tables.frontends.remove, orphans))
+        self._remove(self.tables.ranges.remove, found.orphan_ranges)
+        self.placer.free_strays(found.stray_services, found.stray_backends, now)
+        self.placer.names.forget_unused()
+
+
+def _service_of(value: bytes) -> int:
+    """The service id in a packed frontend."""
+    return int.from_bytes(value[:4], "little")
+
+
+def _range_keys(service: int, plan: Plan) -> set[bytes]:
+    return {RangeKey(prefix[1] + 32, service, prefix[0]).pack() for prefix in plan.ranges}
+
+
+def _is_udp(key: bytes) -> bool:
+    return FrontendKey.unpack(key).protocol == Protocol.UDP
+
+
+def _full(name: str, capacity: int) -> MapFull:
+    return MapFull(f"map full: {name} holds {capacity} entries; raise {FLAGS.get(name, '--max')}")
+

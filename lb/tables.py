@@ -1,0 +1,79 @@
+"""The tables that the control plane writes, named once: the kernel's, or a set in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bpf import layout
+from bpf.maps import Array, Hash, MemoryArray, MemoryHash
+from bpf.pins import Pins
+
+SIZES = {
+    "frontends": 65536,
+    "services": 32768,
+    "slots": 32768,
+    "backends": 262144,
+    "loads": 262144,
+    "affinity": 65536,
+    "ranges": 65536,
+    "addresses": 1024,
+    "node": 1,
+    "names": 65536,
+    "reasons": len(layout.Reason),
+    "connected": 1,
+    "unconnected": 1,
+}
+"""Default sizes in entries; of slots in lines of 16. Those of sockets have no size."""
+
+FLAGS = {
+    "frontends": "--max-frontends",
+    "services": "--max-services",
+    "slots": "--max-slots",
+    "backends": "--max-backends",
+    "ranges": "--max-source-ranges",
+}
+"""The flag that makes room in a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What `placing` and `reconcile` write and `restore` reads back."""
+
+    frontends: Hash
+    services: Array
+    slots: Array
+    backends: Array
+    loads: Array
+    ranges: Hash
+    names: Hash
+
+
+def in_kernel(pins: Pins) -> Tables:
+    """The pinned tables. Raises OSError if one is not there."""
+    return Tables(
+        frontends=pins.open_hash("frontends"),
+        services=pins.open_array("services"),
+        slots=pins.open_array("slots"),
+        backends=pins.open_array("backends"),
+        loads=pins.open_array("loads"),
+        ranges=pins.open_hash("ranges"),
+        names=pins.open_hash("names"),
+    )
+
+
+def in_memory(sizes: Mapping[str, int] = SIZES) -> Tables:
+    """Empty tables of these sizes that no kernel sees."""
+
+    def array(name: str) -> MemoryArray:
+        return MemoryArray(sizes[name], layout.TABLES[name].leaf.SIZE)  # type: ignore[attr-defined]
+
+    return Tables(
+        frontends=MemoryHash(sizes["frontends"]),
+        services=array("services"),
+        slots=array("slots"),
+        backends=array("backends"),
+        loads=array("loads"),
+        ranges=MemoryHash(sizes["ranges"]),
+        names=MemoryHash(sizes["names"]),
+    )
