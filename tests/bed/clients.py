@@ -1,0 +1,81 @@
+"""What a user would type: curl and dig on a host, with the outcome told apart."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tests.bed.host import Host
+
+
+class Outcome(Enum):
+    """How a request ended."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """At once: RST or ICMP port unreachable."""
+    TIMEOUT = "timeout"
+    """No answer at all in the time given."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `text` is the body or the record, or the program's complaint."""
+
+    outcome: Outcome
+    text: str
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        """The text as JSON."""
+        return json.loads(self.text)
+
+
+def curl(host: Host, url: str, *options: str, timeout: float = 2.0) -> Answer:
+    """GET; `timeout` in seconds. IPv6 addresses stand in brackets."""
+    done = host.run(
+        "curl", "-q", "--noproxy", "*", "--globoff", "--silent", "--verbose",
+        "--max-time", str(timeout), "--write-out", "\n%{time_total}", *options, url,
+        timeout=timeout + 10, check=False,
+    )  # fmt: skip
+    body, _, seconds = done.stdout.rpartition("\n")
+    if done.returncode == 0:
+        return Answer(Outcome.OK, body.strip(), float(seconds))
+    outcome = Outcome.TIMEOUT if done.returncode == 28 else _failure(done.stderr)
+    return Answer(outcome, done.stderr.strip(), float(seconds))
+
+
+def dig(
+    host: Host,
+    server: str,
+    port: int,
+    name: str,
+    kind: str = "TXT",
+    *,
+    tcp: bool = False,
+    timeout: int = 2,
+) -> Answer:
+    """Ask a name server once; `timeout` in whole seconds, as dig has it."""
+    started = time.monotonic()
+    done = host.run(
+        "dig", f"@{server}", "-p", str(port), name, kind, "+short", "+tries=1",
+        f"+timeout={timeout}", "+tcp" if tcp else "+notcp",
+        timeout=timeout + 10, check=False,
+    )  # fmt: skip
+    seconds = time.monotonic() - started
+    text = done.stdout.strip()
+    if done.returncode == 0:
+        return Answer(Outcome.OK, text.strip('"'), seconds)
+    return Answer(_failure(text), text, seconds)
+
+
+def _failure(complaint: str) -> Outcome:
+    lower = complaint.lower()
+    if "refused" in lower:
+        return Outcome.REFUSED
+    return Outcome.TIMEOUT if "timed out" in lower else Outcome.OTHER
