@@ -15,9 +15,9 @@ from tests.bed.cluster import Client, Cluster
 from tests.bed.host import Host
 from tests.bed.manifests import Manifests
 from tests.bed.needs import missing
-from tests.bed.node import Node
-from tests.bed.pod import WHOAMI, Pod
+from tests.bed.node import Node, Pod
 from tests.bed.process import BedError, Process, until
+from tests.bed.servers import WHOAMI
 
 __all__ = [
     "WHOAMI",

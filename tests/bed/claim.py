@@ -19,7 +19,8 @@ from tests.bed.process import BedError, run
 RUN = Path("/run")
 NAMESPACES = RUN / "netns"
 _LOCK = ".lock"
-_FOLDER = "tidegate-tg"
+_KEPT = "kept"
+_PREFIX = "tidegate-tg"
 
 
 class Claim:
@@ -42,16 +43,24 @@ class Claim:
 
     def take(self) -> None:
         """Own the name from here on; raises BedError when another cluster has it."""
-        if not self._try_lock(create=True) or self.directory.exists():
+        if not self._try_lock(create=True):
             raise BedError(f"a cluster {self.name} is there already")
+        if self.directory.exists():
+            self.release()
+            raise BedError(f"a cluster {self.name} was kept: take it down first")
 
     def take_from_the_dead(self) -> bool:
         """Own what a dead owner left; False: its owner lives, or somebody else was faster."""
-        return not (self.directory / "kept").exists() and self._try_lock(create=False)
+        return self._try_lock(create=False)
+
+    @property
+    def kept(self) -> bool:
+        """Whether its owner left it up on purpose."""
+        return (self.directory / _KEPT).exists()
 
     def keep(self) -> None:
-        """Leave everything in place when the owner ends; `tests.bed` takes it down by name."""
-        (self.directory / "kept").touch()
+        """Leave everything in place when the owner ends, until it is removed by name."""
+        (self.directory / _KEPT).touch()
 
     def remove(self) -> None:
         """Take down all there is under this name; again is harmless. Needs the lock."""
@@ -94,13 +103,13 @@ class Claim:
 
 def claims() -> list[Claim]:
     """Every cluster on this machine, alive, kept or left over."""
-    locks = RUN.glob(f"{_FOLDER}*{_LOCK}")
+    locks = RUN.glob(f"{_PREFIX}*{_LOCK}")
     return [Claim(path.name.removeprefix("tidegate-").removesuffix(_LOCK)) for path in locks]
 
 
 def sweep() -> list[str]:
     """Remove what dead owners left; returns the names of those clusters."""
-    dead = [claim for claim in claims() if claim.take_from_the_dead()]
+    dead = [claim for claim in claims() if not claim.kept and claim.take_from_the_dead()]
     for claim in dead:
         claim.remove()
     return [claim.name for claim in dead]

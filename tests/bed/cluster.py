@@ -13,16 +13,17 @@ from typing import Self
 
 from tests.bed import network
 from tests.bed.claim import Claim, sweep
-from tests.bed.host import Host
 from tests.bed.node import Node, enter
 from tests.bed.process import BedError, run
+from tests.bed.servers import ServerHost
 
 _serial = itertools.count(1)
 _open: list[Cluster] = []
 _terminated = False
+os.register_at_fork(after_in_child=_open.clear)  # a child's end is not the owner's
 
 
-class Client(Host):
+class Client(ServerHost):
     """A host outside of the cluster, behind the router."""
 
 
@@ -46,7 +47,7 @@ class Cluster:
         return self.claim.name
 
     def keep(self) -> None:
-        """Leave it up when the block ends; `python -m tests.bed down NAME` takes it down."""
+        """Leave it up when the block ends; `python -m tests.bed NAME` takes it down."""
         self.claim.keep()
         self._kept = True
 

@@ -1,6 +1,7 @@
 """A place where programs run: a network namespace and a cgroup, together.
 
-`nsenter --net` and not `ip netns exec`: the latter mounts a new /sys, which hides cgroups and bpffs.
+`nsenter --net` and not `ip netns exec`: the latter mounts a new /sys, and so hides cgroups and
+bpffs.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from tests.bed.process import Process, run, until
 
 PROBES = Path(__file__).parent / "probes"
 _ENTER = 'echo 0 > "$0" && exec nsenter --net="$@"'
-_LISTEN = {"tcp": "0A", "udp": "07"}
-"""The state column of /proc/net/{tcp,udp}: TCP_LISTEN, and what an unconnected UDP socket shows."""
+_OPEN = {"tcp": "0A", "udp": "07"}
+"""The state column of /proc/net: TCP_LISTEN, and what an unconnected UDP socket shows."""
 
 
 class Host:
@@ -84,15 +85,14 @@ class Host:
         done = self.run(sys.executable, "-IS", *script, *args, timeout=timeout)
         return json.loads(done.stdout)
 
-    def listens(self, process: Process, port: int, *protocols: str) -> bool:
-        """Is the port open in the namespace of `process`, both families, for each protocol?"""
+    def listens(self, process: Process, port: int, *tables: str) -> bool:
+        """Whether the port is open where `process` runs, in each of tcp, tcp6, udp, udp6 named."""
         return all(
             any(
-                fields[1].endswith(f":{port:04X}") and fields[3] == _LISTEN[protocol]
-                for fields in _rows(Path(f"/proc/{process.pid}/net/{protocol}{family}"))
+                row[1].endswith(f":{port:04X}") and row[3] == _OPEN[table[:3]]
+                for row in _rows(Path(f"/proc/{process.pid}/net/{table}"))
             )
-            for protocol in protocols
-            for family in ("", "6")
+            for table in tables
         )
 
     def reap(self) -> None:

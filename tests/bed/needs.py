@@ -1,4 +1,4 @@
-"""Can this machine carry the bed?"""
+"""What a machine must have to carry the bed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _PROGRAMS = {
     "ethtool": "ethtool",
     "nginx": "nginx",
     "dnsmasq": "dnsmasq-base",
+    "iperf3": "iperf3",
     "curl": "curl",
     "dig": "bind9-dnsutils",
 }

@@ -7,9 +7,8 @@ from pathlib import Path
 from tests.bed import network
 from tests.bed.agent import Agent
 from tests.bed.claim import NAMESPACES, Claim
-from tests.bed.host import Host
-from tests.bed.pod import Pod
 from tests.bed.process import run
+from tests.bed.servers import ServerHost
 
 _DEVICE_LENGTH = 15
 _PREFIX = "v-"
@@ -20,7 +19,11 @@ def enter(namespace: str, script: str) -> None:
     run(["nsenter", f"--net={NAMESPACES / namespace}", "/bin/sh", "-e"], stdin=script)
 
 
-class Node(Host):
+class Pod(ServerHost):
+    """A pod: a host of its own behind its node."""
+
+
+class Node(ServerHost):
     """Node n`number`. Its own programs run in `group`/host, its pods' in `group`/pods/NAME."""
 
     def __init__(self, claim: Claim, number: int) -> None:

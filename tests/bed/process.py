@@ -105,7 +105,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Has it not ended yet?"""
+        """Whether it has not ended yet."""
         return self._popen.poll() is None
 
     @property

@@ -1,4 +1,4 @@
-"""A pod, with the real servers that it can run."""
+"""The real servers that a host of the bed can run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.bed.host import PROBES, Host
 from tests.bed.process import Process
 
 WHOAMI = "whoami.test"
-"""The name that `Pod.dns` answers: A and AAAA with the pod's addresses, TXT with its name."""
+"""What `ServerHost.dns` answers for: A and AAAA with the host's addresses, TXT with its name."""
 
 _NGINX = """
 daemon off;
@@ -36,8 +36,11 @@ http {{
 """
 
 
-class Pod(Host):
-    """A pod; `ready` of each server means that its sockets are open in both families."""
+class ServerHost(Host):
+    """A host that can serve. Each server is started when its sockets are open, in both families.
+
+    Answers name the host as `pod`, whatever it is.
+    """
 
     def nginx(self, port: int = 8080, text: str | None = None) -> Process:
         """Debian's nginx. Answers `text`, or JSON: pod, client, client_port, local, local_port."""
@@ -51,7 +54,7 @@ class Pod(Host):
         config.write_text(_NGINX.format(port=port, text=answer if text is None else text))
         return self.spawn(
             "nginx", "-p", str(folder), "-c", str(config), "-e", "stderr",
-            ready=lambda process: self.listens(process, port, "tcp"),
+            ready=lambda process: self.listens(process, port, "tcp", "tcp6"),
         )  # fmt: skip
 
     def dns(self, port: int = 5353) -> Process:
@@ -60,12 +63,19 @@ class Pod(Host):
             "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-",
             "--user=root", "--pid-file=", "--no-resolv", "--no-hosts", f"--port={port}",
             f"--host-record={WHOAMI},{self.ipv4},{self.ipv6}", f"--txt-record={WHOAMI},{self.name}",
-            ready=lambda process: self.listens(process, port, "tcp", "udp"),
+            ready=lambda process: self.listens(process, port, "tcp", "tcp6", "udp", "udp6"),
         )  # fmt: skip
 
     def udp_echo(self, port: int = 5000) -> Process:
         """A UDP server whose answer is JSON: pod, client, client_port, text."""
         return self.spawn(
             sys.executable, "-IS", str(PROBES / "udp_echo.py"), self.name, str(port),
-            ready=lambda process: self.listens(process, port, "udp"),
+            ready=lambda process: self.listens(process, port, "udp", "udp6"),
+        )  # fmt: skip
+
+    def iperf(self, port: int = 5201) -> Process:
+        """An iperf3 server, one test at a time."""
+        return self.spawn(
+            "iperf3", "--server", "--port", str(port),
+            ready=lambda process: self.listens(process, port, "tcp6"),
         )  # fmt: skip
