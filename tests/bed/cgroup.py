@@ -23,6 +23,14 @@ def mount_point() -> Path | None:
     return None
 
 
+def inside(group: Path, *argv: str) -> list[str]:
+    """The command line that runs `argv` in a cgroup, under the process id it starts with.
+
+    When the group is gone by then, the program never starts.
+    """
+    return ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *argv]
+
+
 def destroy(group: Path, *, timeout: float = 10.0) -> None:
     """Kill every process in `group` and below, then remove it; a group that is gone is fine.
 

@@ -34,6 +34,7 @@ class Claim:
         self.directory = RUN / f"tidegate-{name}"
         self.cgroup = mount / f"tidegate-{name}"
         self.bpffs = self.directory / "bpf"
+        self._workshop = self.cgroup / "bed"
         self._lock = RUN / f"tidegate-{name}{_LOCK}"
         self._descriptor = -1
 
@@ -48,6 +49,16 @@ class Claim:
         if self.directory.exists():
             self.release()
             raise BedError(f"a cluster {self.name} was kept: take it down first")
+        self._workshop.mkdir(parents=True)
+
+    def build(self, *argv: str, stdin: str = "") -> None:
+        """Run a program that adds to the cluster: in its cgroup, so that removal ends it first."""
+        run(cgroup.inside(self._workshop, *argv), stdin=stdin)
+
+    def enter(self, host: str, script: str) -> None:
+        """Run a script of `tests.bed.network` in a host's namespace."""
+        namespace = f"--net={NAMESPACES / self.namespace(host)}"
+        self.build("nsenter", namespace, "/bin/sh", "-e", stdin=script)
 
     def take_from_the_dead(self) -> bool:
         """Own what a dead owner left; False: its owner lives, or somebody else was faster."""
@@ -65,13 +76,17 @@ class Claim:
     def remove(self) -> None:
         """Take down all there is under this name; again is harmless. Needs the lock."""
         cgroup.destroy(self.cgroup)
-        names = [path.name for path in NAMESPACES.glob(f"{self.name}-*")]
-        if names:
-            run(["ip", "-batch", "-"], stdin="".join(f"netns del {name}\n" for name in names))
+        # An interrupted removal may still be at work beside this one, so a failure of these two
+        # means nothing yet; what is left makes the end of it fail.
+        if names := self._namespaces():
+            commands = "".join(f"netns del {name}\n" for name in names)
+            run(["ip", "-force", "-batch", "-"], stdin=commands, check=False)
         mounts = Path("/proc/self/mounts").read_text().splitlines()
         for path in [line.split()[1] for line in reversed(mounts)]:
             if Path(path).is_relative_to(self.directory):
-                run(["umount", path])
+                run(["umount", path], check=False)
+        if names := self._namespaces():
+            raise BedError(f"cannot remove the namespaces {' '.join(names)}")
         with suppress(FileNotFoundError):
             shutil.rmtree(self.directory)
         self._lock.unlink(missing_ok=True)
@@ -82,6 +97,9 @@ class Claim:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _namespaces(self) -> list[str]:
+        return [path.name for path in NAMESPACES.glob(f"{self.name}-*")]
 
     def _try_lock(self, *, create: bool) -> bool:
         """Lock the name's file; False when it is held, or gone by the time it was locked."""

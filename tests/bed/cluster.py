@@ -13,8 +13,8 @@ from typing import Self
 
 from tests.bed import network
 from tests.bed.claim import Claim, sweep
-from tests.bed.node import Node, enter
-from tests.bed.process import BedError, run
+from tests.bed.node import Node
+from tests.bed.process import BedError
 from tests.bed.servers import ServerHost
 
 _serial = itertools.count(1)
@@ -88,19 +88,19 @@ class Cluster:
         claim, wire = self.claim, self.claim.namespace("wire")
         hosts = [self.client, *self.nodes]
         names = [wire, *(host.namespace for host in hosts)]
-        run(["ip", "-batch", "-"], stdin="".join(f"netns add {name}\n" for name in names))
+        claim.build("ip", "-batch", "-", stdin="".join(f"netns add {name}\n" for name in names))
         claim.directory.mkdir()
         claim.bpffs.mkdir()
-        run(["mount", "-t", "bpf", "bpf", str(claim.bpffs)])
+        claim.build("mount", "-t", "bpf", "bpf", str(claim.bpffs))
         for host in hosts:
             host.make_folders()
-        enter(wire, network.wire())
-        enter(self.client.namespace, network.client(wire))
+        claim.enter("wire", network.wire())
+        claim.enter("client", network.client(wire))
         for node in self.nodes:
-            enter(node.namespace, network.node(node.number, len(self.nodes), wire))
+            claim.enter(node.name, network.node(node.number, len(self.nodes), wire))
             (node.group / "pods").mkdir()
             (claim.bpffs / node.name).mkdir()
-        enter(wire, network.wire_ports(len(self.nodes)))
+        claim.enter("wire", network.wire_ports(len(self.nodes)))
 
 
 def _catch_sigterm() -> None:

@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.bed.cgroup import inside
 from tests.bed.claim import NAMESPACES, Claim
 from tests.bed.network import Pair
 from tests.bed.process import Process, run, until
 
 PROBES = Path(__file__).parent / "probes"
-_ENTER = 'echo 0 > "$0" && exec nsenter --net="$@"'
 _OPEN = {"tcp": "0A", "udp": "07"}
 """The state column of /proc/net: TCP_LISTEN, and what an unconnected UDP socket shows."""
 
@@ -52,8 +52,7 @@ class Host:
 
     def argv(self, *argv: str) -> list[str]:
         """The command line that runs `argv` on this host, under the process id it starts with."""
-        group = str(self.cgroup / "cgroup.procs")
-        return ["/bin/sh", "-c", _ENTER, group, str(NAMESPACES / self.namespace), *argv]
+        return inside(self.cgroup, "nsenter", f"--net={NAMESPACES / self.namespace}", *argv)
 
     def run(
         self, *argv: str, timeout: float = 10.0, check: bool = True

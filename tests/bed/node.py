@@ -6,17 +6,11 @@ from pathlib import Path
 
 from tests.bed import network
 from tests.bed.agent import Agent
-from tests.bed.claim import NAMESPACES, Claim
-from tests.bed.process import run
+from tests.bed.claim import Claim
 from tests.bed.servers import ServerHost
 
 _DEVICE_LENGTH = 15
 _PREFIX = "v-"
-
-
-def enter(namespace: str, script: str) -> None:
-    """Run a script of `tests.bed.network` in a namespace."""
-    run(["nsenter", f"--net={NAMESPACES / namespace}", "/bin/sh", "-e"], stdin=script)
 
 
 class Pod(ServerHost):
@@ -48,11 +42,11 @@ class Node(ServerHost):
             raise ValueError(f"pod name {name!r}: at most {_DEVICE_LENGTH - len(_PREFIX)} letters")
         own = network.pod_address(self.number, len(self.pods))
         pod = Pod(self._claim, name, f"{self.name}/pods/{name}", own)
-        run(["ip", "netns", "add", pod.namespace])
+        self._claim.build("ip", "netns", "add", pod.namespace)
         pod.make_folders()
         self.pods.append(pod)
-        enter(pod.namespace, network.pod(own, self.addresses, device, self.namespace))
-        enter(self.namespace, network.pod_port(own, self.addresses, device))
+        self._claim.enter(name, network.pod(own, self.addresses, device, self.namespace))
+        self._claim.enter(self.name, network.pod_port(own, self.addresses, device))
         return pod
 
     def agent(self, manifests: Path, *flags: str) -> Agent:
