@@ -10,7 +10,7 @@ It knows the product by its command line and its socket only. It is no test itse
 
 from tests.bed.agent import Agent
 from tests.bed.claim import sweep
-from tests.bed.clients import Answer, Outcome, curl, dig
+from tests.bed.clients import Answer, Outcome, Talk, connect, curl, datagrams, dig
 from tests.bed.cluster import Client, Cluster
 from tests.bed.host import Host
 from tests.bed.manifests import Manifests
@@ -32,7 +32,10 @@ __all__ = [
     "Outcome",
     "Pod",
     "Process",
+    "Talk",
+    "connect",
     "curl",
+    "datagrams",
     "dig",
     "missing",
     "sweep",

@@ -1,14 +1,19 @@
-"""What a user would type: curl and dig on a host, with the outcome told apart."""
+"""What a user would type, curl and dig, with the outcome told apart; and what those cannot show.
+
+The probes are scripts in `probes/`; each says at its top what it prints.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tests.bed.host import Host
+from tests.bed.host import PROBES, Host
 
 
 class Outcome(Enum):
@@ -72,6 +77,43 @@ def dig(
     if done.returncode == 0:
         return Answer(Outcome.OK, text.strip('"'), seconds)
     return Answer(_failure(text), text, seconds)
+
+
+def connect(host: Host, address: str, port: int, *options: str, count: int = 1) -> list[Any]:
+    """TCP connects, one after another, as their sockets see them: `probes/connect.py`."""
+    where = (address, str(port), str(count))
+    rows: list[Any] = host.python(PROBES / "connect.py", *options, *where, timeout=60)
+    return rows
+
+
+def datagrams(host: Host, *targets: tuple[str, int], options: Iterable[str] = ()) -> list[Any]:
+    """Datagrams from one socket to each target in order: `probes/datagrams.py`."""
+    where = [str(part) for target in targets for part in target]
+    rows: list[Any] = host.python(PROBES / "datagrams.py", *options, *where, timeout=60)
+    return rows
+
+
+class Talk:
+    """A client that goes on asking: to `line_echo` over tcp, or `udp_echo` over udp.
+
+    Had its first answer when this returns. It keeps one connection as long as nothing fails.
+    """
+
+    def __init__(self, host: Host, protocol: str, address: str, port: int, *options: str) -> None:
+        self._process = host.spawn(
+            sys.executable, "-IS", str(PROBES / "talk.py"), protocol, address, str(port), *options,
+            ready=lambda process: "answered" in process.output,
+        )  # fmt: skip
+
+    @property
+    def events(self) -> list[str]:
+        """What happened so far, in order: `answered`, and the errno of each failure."""
+        return self._process.output.splitlines()
+
+    def stop(self) -> Any:
+        """End it; what it saw, as `probes/talk.py` says."""
+        self._process.end()
+        return json.loads(self.events[-1])
 
 
 def _failure(complaint: str) -> Outcome:

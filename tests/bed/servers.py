@@ -73,6 +73,13 @@ class ServerHost(Host):
             ready=lambda process: self.listens(process, port, "udp", "udp6"),
         )  # fmt: skip
 
+    def line_echo(self, port: int = 7000) -> Process:
+        """A TCP server for long connections: answers each line with its name and the line."""
+        return self.spawn(
+            sys.executable, "-IS", str(PROBES / "line_echo.py"), self.name, str(port),
+            ready=lambda process: self.listens(process, port, "tcp", "tcp6"),
+        )  # fmt: skip
+
     def iperf(self, port: int = 5201) -> Process:
         """An iperf3 server, one test at a time."""
         return self.spawn(
