@@ -1,4 +1,4 @@
-"""A TCP server for long connections, both families: NAME PORT. Answers a line with NAME and the line."""
+"""A TCP server for both families: NAME PORT. Answers each line with NAME and the line."""
 
 import asyncio
 import sys
