@@ -8,9 +8,9 @@ every interval. Upon any failure it notes it and connects anew. At SIGTERM it pr
      "longest": 0.004}
 
 `at` counts seconds from the start. Of failures in a row the last has the `gap`: the seconds from
-the first question that failed to the next answer (null: none came yet). `longest` is the longest wait
-for an answer that came. On standard error it says `answered` after the first answer and the first
-after a failure, and the errno of each failure.
+the first question that failed to the next answer (null: none came yet). `longest` is the longest
+wait for an answer that came. On standard error it says `answered` after the first answer and the
+first after a failure, and the errno of each failure.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 
