@@ -1,0 +1,123 @@
+"""What a user would type, curl and dig, with the outcome told apart; and what those cannot show.
+
+The probes are scripts in `probes/`; each says at its top what it prints.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tests.bed.host import PROBES, Host
+
+
+class Outcome(Enum):
+    """How a request ended."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """At once: RST or ICMP port unreachable."""
+    TIMEOUT = "timeout"
+    """No answer at all in the time given."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `text` is the body or the record, or the program's complaint."""
+
+    outcome: Outcome
+    text: str
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        """The text as JSON."""
+        return json.loads(self.text)
+
+
+def curl(host: Host, url: str, *options: str, timeout: float = 2.0) -> Answer:
+    """GET; `timeout` in seconds. IPv6 addresses stand in brackets."""
+    done = host.run(
+        "curl", "-q", "--noproxy", "*", "--globoff", "--silent", "--verbose",
+        "--max-time", str(timeout), "--write-out", "\n%{time_total}", *options, url,
+        timeout=timeout + 10, check=False,
+    )  # fmt: skip
+    body, _, seconds = done.stdout.rpartition("\n")
+    if done.returncode == 0:
+        return Answer(Outcome.OK, body.strip(), float(seconds))
+    outcome = Outcome.TIMEOUT if done.returncode == 28 else _failure(done.stderr)
+    return Answer(outcome, done.stderr.strip(), float(seconds))
+
+
+def dig(
+    host: Host,
+    server: str,
+    port: int,
+    name: str,
+    kind: str = "TXT",
+    *,
+    tcp: bool = False,
+    timeout: int = 2,
+) -> Answer:
+    """Ask a name server once; `timeout` in whole seconds, as dig has it."""
+    started = time.monotonic()
+    done = host.run(
+        "dig", f"@{server}", "-p", str(port), name, kind, "+short", "+tries=1",
+        f"+timeout={timeout}", "+tcp" if tcp else "+notcp",
+        timeout=timeout + 10, check=False,
+    )  # fmt: skip
+    seconds = time.monotonic() - started
+    text = done.stdout.strip()
+    if done.returncode == 0:
+        return Answer(Outcome.OK, text.strip('"'), seconds)
+    return Answer(_failure(text), text, seconds)
+
+
+def connect(host: Host, address: str, port: int, *options: str, count: int = 1) -> list[Any]:
+    """TCP connects, one after another, as their sockets see them: `probes/connect.py`."""
+    where = (address, str(port), str(count))
+    rows: list[Any] = host.python(PROBES / "connect.py", *options, *where, timeout=60)
+    return rows
+
+
+def datagrams(host: Host, *targets: tuple[str, int], options: Iterable[str] = ()) -> list[Any]:
+    """Datagrams from one socket to each target in order: `probes/datagrams.py`."""
+    where = [str(part) for target in targets for part in target]
+    rows: list[Any] = host.python(PROBES / "datagrams.py", *options, *where, timeout=60)
+    return rows
+
+
+class Talk:
+    """A client that goes on asking: to `line_echo` over tcp, or `udp_echo` over udp.
+
+    Had its first answer when this returns. It keeps one connection as long as nothing fails.
+    """
+
+    def __init__(self, host: Host, protocol: str, address: str, port: int, *options: str) -> None:
+        self._process = host.spawn(
+            sys.executable, "-IS", str(PROBES / "talk.py"), protocol, address, str(port), *options,
+            ready=lambda process: "answered" in process.output,
+        )  # fmt: skip
+
+    @property
+    def events(self) -> list[str]:
+        """What happened so far, in order: `answered`, and the errno of each failure."""
+        return self._process.output.splitlines()
+
+    def stop(self) -> Any:
+        """End it; what it saw, as `probes/talk.py` says."""
+        self._process.end()
+        return json.loads(self.events[-1])
+
+
+def _failure(complaint: str) -> Outcome:
+    lower = complaint.lower()
+    if "refused" in lower:
+        return Outcome.REFUSED
+    return Outcome.TIMEOUT if "timed out" in lower else Outcome.OTHER

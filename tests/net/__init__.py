@@ -1,0 +1,1 @@
+"""Tests with real sockets in namespaces and cgroups of their own."""

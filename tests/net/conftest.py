@@ -1,0 +1,58 @@
+"""Clusters that the tests of a module share, and the reason why none can run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bed import Cluster, Pod, missing
+
+HERE = Path(__file__).parent
+
+
+def needs_net() -> None:
+    """Skip, by name and with the reason, where the bed cannot stand."""
+    if reason := missing():
+        pytest.skip(reason)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder are `net` tests."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.net)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _net() -> None:
+    needs_net()
+
+
+def _serve(pod: Pod) -> None:
+    """HTTP on 8080, DNS on 5353, UDP echo on 5000."""
+    pod.nginx()
+    pod.dns()
+    pod.udp_echo()
+
+
+@pytest.fixture(scope="module")
+def one_node() -> Iterator[Cluster]:
+    """One node with pods web-0, web-1 (servers) and app-0 (a client)."""
+    with Cluster(nodes=1) as cluster:
+        node = cluster.nodes[0]
+        for name in ("web-0", "web-1"):
+            _serve(node.pod(name))
+        node.pod("app-0")
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Cluster]:
+    """Two nodes; n1 has pods web-0 and app-0, n2 has web-1 and app-1."""
+    with Cluster(nodes=2) as cluster:
+        for number, node in enumerate(cluster.nodes):
+            _serve(node.pod(f"web-{number}"))
+            node.pod(f"app-{number}")
+        yield cluster
