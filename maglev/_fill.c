@@ -15,9 +15,6 @@
 #define MAX_SLOTS (1u << 24)	/* keeps the ranks of fill_tail() exact */
 #define MAX_WEIGHT 65535u
 #define GROUP 4			/* probes looked at together */
-#ifndef FINENESS
-#define FINENESS 1
-#endif
 
 struct seat {			/* one backend's place in the round */
 	uint32_t next;		/* the slot it asks for first */
@@ -250,7 +247,7 @@ static const char *run(struct table *t, const uint8_t *keys, const uint32_t *wei
 		return NULL;
 	}
 	/* A power of two, so that one backend more or less rarely changes the rounds. */
-	while (unit < most && unit * t->count < sum * FINENESS)
+	while (unit < most && unit * t->count < sum)
 		unit *= 2;
 	fill_weighted(t, (int64_t)unit);
 	return NULL;
