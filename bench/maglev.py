@@ -18,8 +18,8 @@ from report import Value, report
 # This file has the name of the package that it measures.
 sys.path.remove(str(Path(__file__).parent))
 
-from maglev import Backend, build, fill, prepare  # noqa: E402
-from maglev.measure import disruption, shares  # noqa: E402
+from maglev import Backend, build, fill, prepare
+from maglev.measure import disruption, shares
 
 SIZES = (16381, 65537)
 COUNTS = (10, 100, 1000, 4096)

@@ -76,7 +76,9 @@ def report(
     Floats are shown with three decimals; the unit belongs into the column's name.
     """
     about = machine()
-    table = Table(*columns, box=box.SIMPLE, title=name, caption=f"{about['cpu']}, {about['kernel']}")
+    table = Table(
+        *columns, box=box.SIMPLE, title=name, caption=f"{about['cpu']}, {about['kernel']}"
+    )
     for row in rows:
         table.add_row(*(_text(row.get(column, "")) for column in columns))
     for column, first in zip(table.columns, columns, strict=True):

@@ -62,13 +62,31 @@ def _summary(
 @click.option(
     "--weights", callback=_weights, default="1", show_default=True, help="Dealt out in turn: 1,2,10"
 )
-@click.option("--remove", type=click.IntRange(0), default=1, show_default=True, help="Then take away the first K.")
-@click.option("--add", type=click.IntRange(0), default=0, show_default=True, help="And add K new ones.")
+@click.option(
+    "--remove",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Then take away the first K.",
+)
+@click.option(
+    "--add", type=click.IntRange(0), default=0, show_default=True, help="And add K new ones."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--rows", type=click.IntRange(0), default=10, show_default=True, help="Backends to list.")
+@click.option(
+    "--rows", type=click.IntRange(0), default=10, show_default=True, help="Backends to list."
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def main(  # noqa: PLR0913 -- one argument for each flag
-    *, count: int, size: int, weights: list[int], remove: int, add: int, seed: int, rows: int, output: str
+    *,
+    count: int,
+    size: int,
+    weights: list[int],
+    remove: int,
+    add: int,
+    seed: int,
+    rows: int,
+    output: str,
 ) -> None:
     """Builds, changes the set of backends, builds again, compares."""
     before = _backends(0, count, weights)

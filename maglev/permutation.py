@@ -13,7 +13,7 @@ Not a secret: murmur3 is no cryptographic hash, and the seed has 32 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import repeat
 
 import mmh3
@@ -33,8 +33,10 @@ def seed_number(seed: int | bytes) -> int:
     return seed
 
 
-def keys(names: Iterable[str], seed: int | bytes) -> bytes:
+def keys(names: Sequence[str], seed: int | bytes) -> bytes:
     """The keys of the names, one after the other. Raises ValueError for a bad seed or name."""
+    # mmh3 5.3 ends the process at a lone surrogate, so refuse what is no UTF-8 beforehand.
+    "".join(names).encode()
     return b"".join(map(mmh3.hash_bytes, names, repeat(seed_number(seed))))
 
 

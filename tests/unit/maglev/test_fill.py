@@ -6,6 +6,7 @@ import mmap
 import sys
 import threading
 from array import array
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,14 @@ REFUSED = [
     ("few weights", slots(251), TWO[0], ONE[1], TWO[2], "2 keys, 1 weights and 2 numbers"),
     ("few numbers", slots(251), *TWO[:2], ONE[2], "2 keys, 2 weights and 1 numbers"),
     ("twins", slots(251), b"k" * 32, *TWO[1:], "two backends have the same name"),
-    ("crowd", slots(2), bytes(range(48)), array("I", [1] * 3), array("I", [1] * 3), "more backends"),
+    (
+        "crowd",
+        slots(2),
+        bytes(range(48)),
+        array("I", [1] * 3),
+        array("I", [1] * 3),
+        "more backends",
+    ),
 ]
 
 
@@ -77,10 +85,8 @@ def test_buffers_are_given_back() -> None:
     """After a call, refused or not, the memory can be resized: no view is kept."""
     for memory in (slots(251), slots(250)):
         keys = bytearray(ONE[0])
-        try:
+        with suppress(ValueError):
             _fill.fill(memory, keys, *ONE[1:])
-        except ValueError:
-            pass
         memory.append(1)
         keys.append(1)
 
@@ -119,7 +125,11 @@ def test_any_keys_and_weights_fill_every_slot(size: int, rows: list[tuple[bytes,
     memory = slots(size)
     weights = [weight for _, weight in rows]
     known = {n for n, weight in enumerate(weights) if weight}
-    arguments = (b"".join(key for key, _ in rows), array("I", weights), array("I", range(len(rows))))
+    arguments = (
+        b"".join(key for key, _ in rows),
+        array("I", weights),
+        array("I", range(len(rows))),
+    )
     if 0 < len(known) <= size:
         _fill.fill(memory, *arguments)
         assert set(memory) == known
@@ -136,7 +146,8 @@ def test_seeds_out_of_range(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "backend", [Backend("a", -1, 1), Backend("a", 2**32, 1), Backend("a", 1, -1), Backend("\ud800", 1, 1)]
+    "backend",
+    [Backend("a", -1, 1), Backend("a", 2**32, 1), Backend("a", 1, -1), Backend("\ud800", 1, 1)],
 )
 def test_backends_out_of_range(backend: Backend) -> None:
     """Numbers that do not fit and names that are no text are refused."""

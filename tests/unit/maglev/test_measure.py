@@ -70,8 +70,8 @@ def test_tables_of_two_sizes_do_not_compare() -> None:
 @pytest.mark.parametrize(
     ("size", "count", "gone", "new", "percent"),
     [
-        (16381, 10, 1, 0, 1.0),
-        (16381, 10, 1, 1, 1.0),
+        (16381, 10, 1, 0, 1.5),
+        (16381, 10, 1, 1, 1.5),
         (16381, 100, 1, 0, 2.0),
         (65537, 10, 1, 1, 0.5),
         (65537, 100, 1, 0, 1.0),
