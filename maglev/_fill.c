@@ -21,7 +21,7 @@ struct seat {			/* one backend's place in the round */
 	uint32_t skip;
 	uint32_t number;	/* what is written into its slots */
 	uint32_t weight;
-	int64_t credit;		/* in half units: see fill_weighted() */
+	int64_t credit;		/* 2^(shift + 1) is one turn: see fill_weighted() */
 };
 
 struct order {
@@ -34,6 +34,7 @@ struct table {
 	uint8_t *taken;
 	uint32_t *left_over;	/* free slots, once they are few */
 	struct seat *seats;
+	uint32_t *turns;	/* of one round: at most two for each seat on average */
 	uint32_t size;
 	uint32_t count;
 	uint32_t left;		/* slots still free */
@@ -161,23 +162,30 @@ static void fill_equal(struct table *t)
 }
 
 /* Turn k > 0 of a backend falls due at time (k + 1/2) / weight; turn 0 at once, so that every
- * backend has a slot and the others round to the nearest. Time passes in rounds of 1 / unit. */
-static void fill_weighted(struct table *t, int64_t unit)
+ * backend has a slot and the others round to the nearest. Time passes in rounds of 1 / 2^shift.
+ * A round's turns are listed before they are taken: a branch on each would be a coin toss. */
+static void fill_weighted(struct table *t, unsigned int shift)
 {
 	for (uint32_t i = 0; i < t->count; i++) {
 		take(t, &t->seats[i]);
-		t->seats[i].credit = -unit;
+		t->seats[i].credit = -((int64_t)1 << shift);
 	}
-	while (t->left)
-		for (uint32_t i = 0; i < t->count && t->left; i++) {
-			struct seat *seat = &t->seats[i];
+	while (t->left) {
+		uint32_t turns = 0;
 
-			seat->credit += 2 * (int64_t)seat->weight;
-			while (seat->credit >= 2 * unit && t->left) {
-				seat->credit -= 2 * unit;
-				take(t, seat);
-			}
+		for (uint32_t i = 0; i < t->count; i++) {
+			int64_t credit = t->seats[i].credit + 2 * (int64_t)t->seats[i].weight;
+			uint32_t due = credit < 0 ? 0 : (uint32_t)(credit >> (shift + 1));
+
+			t->seats[i].credit = credit - ((int64_t)due << (shift + 1));
+			t->turns[turns] = i;
+			for (uint32_t more = 1; more < due; more++)
+				t->turns[turns + more] = i;
+			turns += due;
 		}
+		for (uint32_t i = 0; i < turns && t->left; i++)
+			take(t, &t->seats[t->turns[i]]);
+	}
 }
 
 /* Least significant byte first. Returns which of the two arrays holds the result. */
@@ -207,7 +215,8 @@ static struct order *sort(struct order *from, struct order *to, uint32_t count)
 static const char *run(struct table *t, const uint8_t *keys, const uint32_t *weights,
 		       const uint32_t *numbers, uint32_t given, struct order *order)
 {
-	uint64_t sum = 0, unit = 1;
+	uint64_t sum = 0;
+	unsigned int shift = 0;
 	uint32_t least = UINT32_MAX, most = 0;
 
 	for (uint32_t i = 0; i < given; i++) {
@@ -246,10 +255,11 @@ static const char *run(struct table *t, const uint8_t *keys, const uint32_t *wei
 		fill_equal(t);
 		return NULL;
 	}
-	/* A power of two, so that one backend more or less rarely changes the rounds. */
-	while (unit < most && unit * t->count < sum)
-		unit *= 2;
-	fill_weighted(t, (int64_t)unit);
+	/* At least the mean weight, which bounds a round's turns; a power of two, so that one
+	 * backend more or less rarely changes the rounds. */
+	while ((uint64_t)t->count << shift < sum)
+		shift++;
+	fill_weighted(t, shift);
 	return NULL;
 }
 
@@ -291,9 +301,10 @@ static PyObject *fill_views(const Py_buffer *slots, const Py_buffer *keys,
 		t.tail++;
 	order = malloc(2 * sizeof(*order) * (size_t)given + 1);
 	t.seats = malloc(sizeof(*t.seats) * (size_t)given + 1);
+	t.turns = malloc(sizeof(*t.turns) * 2 * (size_t)given + 8);
 	t.left_over = malloc(sizeof(*t.left_over) * t.tail);
 	t.taken = malloc(t.size);
-	if (order && t.seats && t.left_over && t.taken) {
+	if (order && t.seats && t.turns && t.left_over && t.taken) {
 		Py_BEGIN_ALLOW_THREADS
 		wrong = run(&t, keys->buf, weights->buf, numbers->buf, (uint32_t)given, order);
 		Py_END_ALLOW_THREADS
@@ -304,6 +315,7 @@ static PyObject *fill_views(const Py_buffer *slots, const Py_buffer *keys,
 	}
 	free(t.taken);
 	free(t.left_over);
+	free(t.turns);
 	free(t.seats);
 	free(order);
 	return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
