@@ -46,7 +46,7 @@ def build_row(size: int, count: int, name: str, weight: Callable[[int], int]) ->
     """Build times of one size and set."""
     given = backends(0, count, weight)
     prepared = [prepare(given, seed) for seed in range(BUILDS)]
-    slots = array("I", bytes(4 * size))
+    slots = array("I", [0]) * size
     table = build(given, size=size, seed=0)
     return {
         "slots": size,

@@ -14,7 +14,8 @@
 #define KEY_BYTES 16		/* two little-endian 64-bit halves of murmur3 */
 #define MAX_SLOTS (1u << 24)	/* keeps the ranks of fill_tail() exact */
 #define MAX_WEIGHT 65535u
-#define GROUP 4			/* probes looked at together */
+#define MAX_GROUP 8		/* probes looked at together */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 struct seat {			/* one backend's place in the round */
 	uint32_t next;		/* the slot it asks for first */
@@ -67,22 +68,32 @@ static inline uint32_t step(uint32_t slot, uint32_t skip, uint32_t size)
 	return sum < size ? sum : wrapped;
 }
 
-/* The first free slot of a permutation from `slot` on. Looking at a few at a time trades cheap
- * loads for branches that no predictor can learn. */
-static inline uint32_t probe(const struct table *t, uint32_t slot, uint32_t skip)
+/* The first free slot of a permutation from `slot` on. Looking at a group at a time trades cheap
+ * loads for branches that no predictor can learn. `group` is a constant: the loop unrolls. */
+static ALWAYS_INLINE uint32_t probe(const struct table *t, uint32_t slot, uint32_t skip, int group)
 {
 	for (;;) {
-		uint32_t at[GROUP];
-		unsigned int busy = 0;
+		uint32_t at[MAX_GROUP];
+		uint32_t busy = 0;
 
-		for (int i = 0; i < GROUP; i++) {
+		for (int i = 0; i < group; i++) {
 			at[i] = slot;
-			busy |= (unsigned int)t->taken[slot] << i;
+			busy |= (uint32_t)t->taken[slot] << i;
 			slot = step(slot, skip, t->size);
 		}
-		if (busy != (1u << GROUP) - 1)
+		if (busy != (1u << group) - 1)
 			return at[__builtin_ctz(~busy)];
 	}
+}
+
+/* The fuller the table, the larger the group. */
+static ALWAYS_INLINE uint32_t first_free(const struct table *t, uint32_t slot, uint32_t skip)
+{
+	if (t->left > t->size / 4 * 3)
+		return probe(t, slot, skip, 2);
+	if (t->left > t->size / 4)
+		return probe(t, slot, skip, 4);
+	return probe(t, slot, skip, MAX_GROUP);
 }
 
 static uint32_t inverse(uint32_t value, uint32_t prime)
@@ -142,7 +153,7 @@ static void list_left_over(struct table *t)
 static inline void take(struct table *t, struct seat *seat)
 {
 	if (t->left > t->tail) {
-		uint32_t slot = probe(t, seat->next, seat->skip);
+		uint32_t slot = first_free(t, seat->next, seat->skip);
 
 		t->taken[slot] = 1;
 		t->slots[slot] = seat->number;

@@ -72,7 +72,7 @@ def build(backends: Iterable[Backend], *, size: int, seed: int | bytes) -> array
     prepared = prepare(backends, seed)
     if not any(prepared.weights):
         return array("I")
-    slots = array("I", bytes(4 * max(size, 0)))
+    slots = array("I", [0]) * size
     fill(slots, prepared)
     return slots
 
