@@ -1,29 +1,24 @@
 """How long a Maglev table takes to build from Python, and how many slots a change moves.
 
-`python bench/maglev.py`. Each build has another seed, so that no branch predictor learns the
+`python -m bench.maglev`. Each build has another seed, so that no branch predictor learns the
 table. Cold: `build`, names hashed. Warm: `fill` of prepared backends into a buffer that is there.
 """
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from report import Value, report
-
-# This file has the name of the package that it measures.
-sys.path.remove(str(Path(__file__).parent))
-
+from bench.report import Value, report
 from maglev import Backend, build, fill, prepare
 from maglev.measure import disruption, shares
 
 SIZES = (16381, 65537)
 COUNTS = (10, 100, 1000, 4096)
 BUILDS = 101
+CHANGES = 5
 GOAL = {16381: 0.25, 65537: 1.0}
 
 
@@ -60,9 +55,9 @@ def build_row(size: int, count: int, name: str, weight: Callable[[int], int]) ->
 
 
 def change_row(size: int, count: int, gone: int, new: int) -> dict[str, Value]:
-    """Slots that move between staying backends, mean of five seeds."""
+    """Slots that move between staying backends, mean of some seeds."""
     results = []
-    for seed in range(5):
+    for seed in range(CHANGES):
         before = build(backends(0, count, lambda _: 1), size=size, seed=seed)
         after = build(backends(gone, count + new, lambda _: 1), size=size, seed=seed)
         results.append(disruption(before, after))
@@ -88,9 +83,9 @@ def main() -> None:
     report("maglev-build", times, list(times[0]))
     moves = [
         change_row(size, count, gone, new)
-        for size in (*SIZES, 131071)
+        for size in (*SIZES, 131071, 655373)
         for count in (10, 100, 1000)
-        for gone, new in ((1, 0), (count // 10, 0), (count // 10, count // 10))
+        for gone, new in dict.fromkeys(((1, 0), (count // 10, 0), (count // 10, count // 10)))
     ]
     report("maglev-disruption", moves, list(moves[0]))
 

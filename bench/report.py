@@ -1,6 +1,7 @@
 """Prints a benchmark's table and keeps it as JSON with the machine it was measured on.
 
-For every program in `bench/`: measure, then call `report` once. Not for judging a figure.
+For every program in `bench/`, run as `python -m bench.NAME`: measure, then call `report` once a
+table. Not for judging a figure.
 """
 
 from __future__ import annotations
@@ -41,10 +42,9 @@ def _commit() -> str:
 
 
 def _command() -> str:
-    program = Path(sys.argv[0]).resolve()
-    root = RESULTS.parent.parent
-    shown = program.relative_to(root) if program.is_relative_to(root) else program.name
-    return " ".join(["python", str(shown), *sys.argv[1:]])
+    spec = sys.modules["__main__"].__spec__
+    program = ["-m", spec.name] if spec else [Path(sys.argv[0]).name]
+    return " ".join(["python", *program, *sys.argv[1:]])
 
 
 def machine() -> dict[str, Value]:
