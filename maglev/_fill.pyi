@@ -1,0 +1,9 @@
+from _typeshed import ReadableBuffer, WriteableBuffer
+
+def fill(
+    slots: WriteableBuffer,
+    keys: ReadableBuffer,
+    weights: ReadableBuffer,
+    numbers: ReadableBuffer,
+    /,
+) -> None: ...
