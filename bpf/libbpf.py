@@ -11,6 +11,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from ctypes import c_uint32, c_uint64
+from pathlib import Path
 from typing import NamedTuple
 
 _lib: ctypes.CDLL | None = None
@@ -209,3 +210,17 @@ def cpus() -> int:
     """How many values an entry of a per-CPU map holds."""
     return _call("libbpf_num_possible_cpus", what="count CPUs")
 
+
+
+def close(fd: int) -> None:
+    """The descriptor goes; the object stays while it is pinned or used."""
+    os.close(fd)
+
+
+def locked_memory(fd: int) -> int:
+    """Bytes that a map takes now, by the kernel's own account."""
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "memlock":
+            return int(value)
+    return 0

@@ -55,7 +55,7 @@ class Outcome(msgspec.Struct):
     writes: int = 0
     lost: list[Lost] = []
     appeared: list[bytes] = []
-    """Keys of UDP frontends that were not there before."""
+    """Keys of UDP frontends that were not there before, or were silent."""
 
 
 class Reconciler:
@@ -188,6 +188,7 @@ class Reconciler:
         placed = self.units.get(unit)
         if placed is not None and placed.plan == plan and unit not in self.failing:
             return
+        was_silent = placed is not None and placed.plan is not None and placed.plan.drops()
         try:
             if plan.drops():
                 self._guard()
@@ -200,6 +201,8 @@ class Reconciler:
             return
         self.failing.pop(unit, None)
         outcome.writes += 1
+        if was_silent and not plan.drops() and unit.protocol is Protocol.UDP:
+            outcome.appeared += [one.key for one in plan.frontends]
         outcome.lost += [Lost(unit, one) for one in gone]
         named.update([packed(NameKind.SERVICE, placed.service, text_of(unit))])
         touched |= self._release(unit, {one.key for one in plan.frontends})

@@ -1,0 +1,77 @@
+"""This network namespace's addresses, and a wait for their changes (rtnetlink(7), by pyroute2)."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import NamedTuple
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import (
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_ROUTE,
+)
+
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+
+
+class Held(NamedTuple):
+    """An address of a device: 16 bytes, IPv4 v4-mapped."""
+
+    address: bytes
+    device: str
+
+
+def _packed(text: str) -> bytes:
+    if ":" in text:
+        return socket.inet_pton(socket.AF_INET6, text)
+    return _V4_MAPPED + socket.inet_pton(socket.AF_INET, text)
+
+
+def addresses() -> list[Held]:
+    """All addresses of all devices, loopback included. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        names = {link["index"]: link.get("ifname") for link in route.get_links()}
+        found = []
+        for message in route.get_addr():
+            text = message.get("local") or message.get("address")
+            if text:
+                found.append(Held(_packed(text), names.get(message["index"]) or ""))
+    return found
+
+
+def default_devices() -> list[str]:
+    """The devices that hold a default route, IPv4 first. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        names = {link["index"]: link.get("ifname") for link in route.get_links()}
+        found: dict[str, None] = {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in route.get_default_routes(family=family):
+                device = names.get(message.get("oif"))
+                if device:
+                    found[device] = None
+    return list(found)
+
+
+class Watch:
+    """Says when addresses or routes changed. Opened in the namespace that is watched."""
+
+    def __init__(self) -> None:
+        groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
+        self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._link.bind((0, groups))
+        self._link.setblocking(False)
+
+    def wait(self, seconds: float) -> bool:
+        """True: something changed; what, is for `addresses` to say."""
+        if not select.select([self._link], [], [], seconds)[0]:
+            return False
+        while True:
+            try:
+                self._link.recv(1 << 16)
+            except BlockingIOError:
+                return True
+            except OSError:  # ENOBUFS: some were lost, and all are read anew anyway
+                continue

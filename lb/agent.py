@@ -1,0 +1,165 @@
+"""The agent: puts the parts together, starts them in order, and leaves the data path behind.
+
+The only module that knows all the others. SIGTERM and SIGINT end it; what it attached goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+from bpf import libbpf, netlink, netns
+from bpf.layout import Backend, BackendState, Node
+from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
+from bpf.module import CompileError
+from bpf.pins import Pins, mount
+from bpf.probe import has_set_retval
+from lb.address import Address
+from lb.api import Server
+from lb.config import Settings
+from lb.controller import Controller
+from lb.errors import KernelRefused
+from lb.here import Addresses
+from lb.looking import exclusive
+from lb.reaper import Reaper, Work
+from lb.reconcile import Reconciler
+from lb.sources import Source
+from lb.status import differences, status
+from lb.tables import in_kernel
+
+log = logging.getLogger("tidegate")
+
+
+class Agent:
+    """One node's agent. Raises BadInput, KernelRefused when it cannot start."""
+
+    def __init__(self, settings: Settings, source: Source) -> None:
+        self._settings, self._source = settings, source
+        self._stop = threading.Event()
+        self._lock = _locked(settings.bpffs)
+        self._pins = Pins(settings.bpffs)
+        self._programs = self._build()
+        tables = in_kernel(self._pins)
+        reconciler = Reconciler(tables, guard=self._attach_guard)
+        for fault in reconciler.adopt():
+            log.warning("found in the maps: %s", fault)
+        self._pins.open_array("node").write(0, Node(netns.cookie()).pack())
+        backends = tables.backends
+
+        def alive(number: int, generation: int) -> bool:
+            record = Backend.unpack(backends.read(number))
+            return record.state != BackendState.FREE and record.generation == generation
+
+        path = self._pins.find_map("connected")
+        self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), alive)
+        addresses = Addresses(self._pins.open_hash("addresses"), settings)
+        self.controller = Controller(settings, reconciler, addresses, self._reaper.give)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._on_signal)
+        self._attach()
+        self._look_at_devices()
+        server = Server(
+            self._settings.api_socket, {"/status": self._status, "/verify": self._verify}
+        )
+        server.start()
+        self._reaper.start()
+        for target, name in (
+            (self._watch_devices, "devices"),
+            (self._run_source, "source"),
+            (self._announce, "ready"),
+        ):
+            threading.Thread(target=target, name=name, daemon=True).start()
+        try:
+            self.controller.run(self._stop)
+        finally:
+            server.shutdown()
+            server.server_close()
+            self._settings.api_socket.unlink(missing_ok=True)
+        log.info("stopped; the data path stays")
+
+    def _build(self) -> Path:
+        settings = self._settings
+        defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
+        try:
+            return self._pins.build("sock.c", (*SOCKET_HOOKS, GUARD), settings.sizes, defines)
+        except (CompileError, OSError) as error:
+            raise KernelRefused(f"programs: {error}; see tidegate check") from error
+
+    def _attach(self) -> None:
+        settings = self._settings
+        wanted = [*SOCKET_HOOKS]
+        if (self._pins.links / GUARD.name).exists():
+            wanted.insert(0, GUARD)
+        for hook in wanted:
+            try:
+                attach(hook, self._programs, self._pins.links, settings.cgroup)
+            except OSError as error:
+                raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
+        self._pins.sweep(self._programs, settings.sizes)
+
+    def _attach_guard(self) -> None:
+        attach(GUARD, self._programs, self._pins.links, self._settings.cgroup)
+
+    def _run_source(self) -> None:
+        self._source.run(self.controller, self._stop)
+
+    def _look_at_devices(self) -> None:
+        held = [(Address(one.address), one.device) for one in netlink.addresses()]
+        self.controller.devices(held, netlink.default_devices())
+
+    def _watch_devices(self) -> None:
+        watch = netlink.Watch()
+        self._look_at_devices()  # what changed before the watch began
+        while not self._stop.is_set():
+            if watch.wait(60.0):
+                self._look_at_devices()
+
+    def _announce(self) -> None:
+        """Tells the service manager once the first full state is applied (sd_notify(3))."""
+        with self.controller.lock:
+            self.controller.lock.wait_for(lambda: self.controller.is_synced)
+        self._reaper.give(Work(everywhere=True))
+        path = os.environ.get("NOTIFY_SOCKET")
+        if path:
+            address = "\0" + path[1:] if path.startswith("@") else path
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+                notify.sendto(b"READY=1\n", address)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self._stop.set()
+        self.controller.wake()
+
+    def _status(self, query: dict[str, str]) -> dict[str, Any]:
+        controller = self.controller
+        with controller.lock:
+            if "after" in query:
+                after = int(query["after"])
+                controller.lock.wait_for(lambda: controller.revision > after, timeout=25)
+            return status(controller, self._hooks(), self._reaper.ended)
+
+    def _hooks(self) -> dict[str, bool]:
+        links, cgroup = self._pins.links, self._settings.cgroup
+        return {hook.name: is_attached(hook, links, cgroup) for hook in SOCKET_HOOKS}
+
+    def _verify(self, _: dict[str, str]) -> dict[str, Any]:
+        with self.controller.lock:
+            lines = differences(self.controller.reconciler)
+            lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
+        return {"good": not lines, "differences": lines}
+
+
+def _locked(folder: Path) -> int:
+    """Makes the folder, and holds a lock on it for as long as the process lives."""
+    try:
+        mount(folder)
+        return exclusive(folder, "another agent runs on it")
+    except OSError as error:
+        raise KernelRefused(f"--bpffs {folder}: {error.strerror or error}") from error

@@ -1,0 +1,195 @@
+"""The command line: reads arguments, calls, prints. No decisions.
+
+Exit status of every command: 0 good, 1 the answer is no, 2 could not find out or wrong usage.
+An error is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lb import __version__
+from lb.agent_command import agent
+from lb.errors import TidegateError
+from lb.options import API_SOCKET, BPFFS, CGROUP, OUTPUT, default_cgroup
+
+
+def _answers(function: Callable[..., int]) -> Callable[..., None]:
+    """The function's result is the exit status; its errors are one line each."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            status = function(*args, **kwargs)
+        except TidegateError as error:
+            click.echo(f"tidegate: {error}", err=True)
+            sys.exit(error.status)
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            click.echo(f"tidegate:{where} {error.strerror or error}", err=True)
+            sys.exit(2)
+        sys.exit(status)
+
+    return wrapped
+
+
+def _json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="tidegate")
+def main() -> None:
+    """A Kubernetes service load balancer that lives in the kernel."""
+
+
+main.add_command(agent)
+
+
+@main.command()
+@API_SOCKET
+@BPFFS
+@OUTPUT
+@_answers
+def status(api_socket: Path, bpffs: Path, output: str) -> int:  # noqa: ARG001 - for symmetry
+    """Is the data path what the cluster asks for? Exit 1 if it is not."""
+    from lb.client import ask  # noqa: PLC0415
+    from lb.words import status_text  # noqa: PLC0415
+
+    answer = ask(api_socket, "/status")
+    if output == "json":
+        _json(answer)
+    else:
+        click.echo(status_text(answer))
+    return 0 if answer["healthy"] else 1
+
+
+@main.command()
+@CGROUP
+@BPFFS
+@API_SOCKET
+@OUTPUT
+@_answers
+def check(cgroup: Path | None, bpffs: Path, api_socket: Path, output: str) -> int:  # noqa: ARG001
+    """Can this node run it? Lists each kernel feature: yes, no, unknown; exit 1 if one is missing."""
+    from lb.check import report  # noqa: PLC0415
+    from lb.text import table  # noqa: PLC0415
+
+    answer = report(default_cgroup(cgroup, required=False))
+    if output == "json":
+        _json(answer)
+    else:
+        click.echo(f"kernel {answer['kernel']}")
+        columns = {"name": "FEATURE", "there": "THERE", "since": "SINCE", "without": "WITHOUT IT"}
+        table(answer["features"], columns)
+        click.echo(f"memory for the tables when full: {answer['memory_bytes'] / 1e6:.0f} MB")
+    return 0 if answer["good"] else 1
+
+
+SHOWN = {
+    "services": {
+        "service": "SERVICE", "type": "TYPE", "frontend": "FRONTEND", "backend": "BACKENDS",
+        "state": "STATE",
+    },
+    "backends": {
+        "service": "SERVICE", "backend": "BACKEND", "state": "STATE",
+        "takes_new_connections": "NEW", "connections": "OPEN", "connections_total": "TOTAL",
+        "node": "NODE", "zone": "ZONE",
+    },
+    "affinity": {
+        "service": "SERVICE", "client": "CLIENT", "backend": "BACKEND", "seconds_left": "LEFT",
+    },
+    "drops": {"reason": "REASON", "count": "COUNT"},
+    "maps": {
+        "map": "MAP", "kind": "KIND", "entries": "ENTRIES", "capacity": "CAPACITY",
+        "entry_bytes": "ENTRY", "memory_bytes": "MEMORY",
+    },
+}  # fmt: skip
+
+
+@main.command()
+@click.argument("what", type=click.Choice(list(SHOWN)), metavar="|".join(SHOWN))
+@BPFFS
+@API_SOCKET
+@OUTPUT
+@_answers
+def show(what: str, bpffs: Path, api_socket: Path, output: str) -> int:
+    """What the pinned maps hold; works with the agent dead, too."""
+    from lb.looking import rows  # noqa: PLC0415
+    from lb.text import table  # noqa: PLC0415
+    from lb.words import flattened  # noqa: PLC0415
+
+    found = rows(what, bpffs, api_socket)
+    if output == "json":
+        _json(found)
+    else:
+        table(flattened(what, found), SHOWN[what])
+    return 0
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--node-name", default="", help="Which node to plan for; decides what is local.")
+@API_SOCKET
+@BPFFS
+@OUTPUT
+@_answers
+def plan(folder: Path, node_name: str, api_socket: Path, bpffs: Path, output: str) -> int:  # noqa: ARG001
+    """What the maps would hold for the manifests in DIR; changes nothing and needs no root.
+
+    Exit 1 if any object or file cannot be used."""
+    from lb.planning import planned  # noqa: PLC0415
+
+    answer = planned(folder, node_name)
+    if output == "json":
+        _json(answer)
+    else:
+        for line in answer["lines"]:
+            click.echo(line)
+        for one in [*answer["refused"], *answer["failing"]]:
+            click.echo(f"{one['subject']}: {one['reason']}", err=True)
+    return 1 if answer["refused"] or answer["failing"] else 0
+
+
+@main.command()
+@API_SOCKET
+@BPFFS
+@OUTPUT
+@_answers
+def verify(api_socket: Path, bpffs: Path, output: str) -> int:  # noqa: ARG001
+    """Compares every map with what the agent put there; exit 1 and the differences if not equal."""
+    from lb.client import ask  # noqa: PLC0415
+
+    answer = ask(api_socket, "/verify")
+    if output == "json":
+        _json(answer)
+    else:
+        for line in answer["differences"] or ["the maps are as they should be"]:
+            click.echo(line)
+    return 0 if answer["good"] else 1
+
+
+@main.command()
+@BPFFS
+@CGROUP
+@API_SOCKET
+@OUTPUT
+@click.option("--devices", default="", hidden=True)
+@_answers
+def cleanup(bpffs: Path, cgroup: Path | None, api_socket: Path, output: str, devices: str) -> int:  # noqa: ARG001
+    """Takes everything off this node: programs, maps, pins. Refuses while an agent runs."""
+    from lb.looking import clean  # noqa: PLC0415
+
+    removed = clean(bpffs)
+    if output == "json":
+        _json({"removed": removed})
+    else:
+        click.echo(f"removed {len(removed)} pins" if removed else "nothing was there")
+    return 0

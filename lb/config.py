@@ -1,0 +1,78 @@
+"""The settings of an agent: one frozen value, read once from flags and file.
+
+Not for parsing a command line (`lb.cli`): only for what the values mean and which are good.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from lb.address import Address, parse
+from lb.errors import BadInput
+from lb.tables import SIZES
+
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an agent is told."""
+
+    manifests: Path | None = None
+    """Directory of manifests; None: a Kubernetes API server."""
+    kubeconfig: str = ""
+    master: str = ""
+    node_name: str
+    node_ips: tuple[Address, ...] = ()
+    """Empty: from the Node object, else from the devices with a default route."""
+    nodeport_addresses: tuple[str, ...] = ()
+    proxy_mode: str = ""
+    """kube-proxy's word; decides only defaults where its modes differ."""
+    localhost_nodeports: bool = True
+    cgroup: Path
+    bpffs: Path
+    api_socket: Path
+    sizes: dict[str, int] = msgspec.field(default_factory=lambda: dict(SIZES))
+    """Entries of each table; of slots in lines of 16."""
+
+
+def node_name(given: str, host_name: str) -> str:
+    """A node's name as Kubernetes writes it. Raises BadInput."""
+    name = (given if given else host_name).strip().lower()
+    if not name:
+        raise BadInput("--hostname-override: a node name cannot be blank")
+    if not _NAME.fullmatch(name) or len(name) > 253:
+        raise BadInput(f"--hostname-override: {name!r} is no node name: give a DNS subdomain")
+    return name
+
+
+def node_ips(text: str) -> tuple[Address, ...]:
+    """`IP` or `IP,IP6`. Raises BadAddress, BadInput."""
+    found = tuple(parse(part.strip()) for part in text.split(",") if part.strip())
+    if len(found) > 2:
+        raise BadInput("--node-ip: one address, or one of each family")
+    return found
+
+
+def cgroup2_root(mounts: str) -> Path:
+    """Where cgroup2 is mounted, by the text of /proc/self/mounts. Raises BadInput."""
+    for line in mounts.splitlines():
+        _, target, kind, *_ = line.split(" ")
+        if kind == "cgroup2":
+            return Path(target.encode().decode("unicode_escape"))
+    raise BadInput("no cgroup2 is mounted: mount one, or name a folder of one with --cgroup")
+
+
+def table_sizes(given: dict[str, int]) -> dict[str, int]:
+    """The default sizes with those given instead, in entries (slots in slots). Raises BadInput."""
+    sizes = dict(SIZES)
+    for name, count in given.items():
+        if not 16 <= count <= 1 << 24:
+            raise BadInput(f"--max-{name}: {count} is not within 16 and {1 << 24}")
+        sizes[name] = -(-count // 16) if name == "slots" else count
+    sizes["loads"] = sizes["backends"]
+    # A service has a name in each family, and nodes and zones have theirs.
+    sizes["names"] = sizes["services"] + 32768
+    return sizes

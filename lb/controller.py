@@ -1,0 +1,212 @@
+"""Takes what sources deliver, plans what it touches, and has it applied: one turn at a time.
+
+Nothing is programmed until the first full state is there; what an agent before left keeps
+serving meanwhile. While a turn runs, further changes gather, and the next turn takes them all:
+no timer delays the first, no flood is applied one by one. All state is behind one lock.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from bpf.layout import AddressFlag, FrontendKey, Scope
+from lb.address import Address
+from lb.config import Settings
+from lb.here import Addresses, one_of_each
+from lb.model import Change, Protocol, ServiceName
+from lb.plan import Here, Plan, plan
+from lb.reaper import Place, Work
+from lb.reconcile import Outcome, Reconciler
+from lb.sources import Report
+from lb.store import Store
+
+log = logging.getLogger("tidegate.controller")
+
+
+class Controller:
+    """The inbox of all sources, and the loop. Times are seconds of the monotonic clock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reconciler: Reconciler,
+        addresses: Addresses,
+        reap: Callable[[Work], None],
+    ) -> None:
+        self.settings = settings
+        self.reconciler = reconciler
+        self.addresses = addresses
+        self.store = Store(settings.node_name)
+        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.reports: dict[str, Report] = {}
+        self.is_synced = False
+        self.revision = 0
+        """Moves on with every turn that changed anything: objects, maps, or what is wrong."""
+        self.error = ""
+        """What went wrong with the node itself; empty if nothing."""
+        self.lock = threading.Condition()
+        """Guards everything here; notified when `revision` moves on."""
+        self._reap = reap
+        self._inbox: list[Change] = []
+        self._held: list[tuple[Address, str]] | None = None
+        self._known: list[tuple[Address, str]] = []
+        self._default_devices: Sequence[str] = ()
+        self._first_full = False
+        self._reports_changed = False
+        self._wake = threading.Event()
+
+    # --- the inbox; called by any thread ---------------------------------------------------
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """More changes for the next turn."""
+        with self.lock:
+            self._inbox += changes
+        self._wake.set()
+
+    def synced(self) -> None:
+        """The first full state is in."""
+        with self.lock:
+            self._first_full = True
+        self._wake.set()
+
+    def report(self, report: Report) -> None:
+        """How a source fares."""
+        with self.lock:
+            self._reports_changed |= self.reports.get(report.kind) != report
+            self.reports[report.kind] = report
+        self._wake.set()
+
+    def devices(self, held: list[tuple[Address, str]], default: Sequence[str]) -> None:
+        """The addresses of this node with their devices, and the devices with default routes."""
+        with self.lock:
+            self._held, self._default_devices = held, default
+        self._wake.set()
+
+    # --- the loop --------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Turn until `stop`; `wake` it after setting `stop`."""
+        while not stop.is_set():
+            self._wake.wait(self._pause())
+            self._wake.clear()
+            self.turn(time.monotonic())
+
+    def wake(self) -> None:
+        """Let the loop look around."""
+        self._wake.set()
+
+    def _pause(self) -> float | None:
+        with self.lock:
+            due = self.reconciler.next_retry() if self.is_synced else None
+        return None if due is None else max(0.05, due - time.monotonic())
+
+    def turn(self, now: float) -> None:
+        """One round: take what came, plan, apply, tell."""
+        with self.lock:
+            changes, self._inbox = self._inbox, []
+            touched = self.store.apply(changes)
+            everything = self._look_around(node_changed=touched.node)
+            if not self._first_full:
+                if self._reports_changed:
+                    self._move_on()
+                return
+            before = dict(self.reconciler.failing)
+            if not self.is_synced:
+                outcome = self._first(now)
+            else:
+                names = self.store.names() if everything else touched.services
+                outcome = self._apply(names | self.reconciler.due(now), now)
+            told = bool(changes) or self._reports_changed or everything
+            if told or outcome.writes or before.keys() != self.reconciler.failing.keys():
+                self._move_on()
+            self._tell_failures(before)
+        self._after(outcome)
+
+    def _move_on(self) -> None:
+        self._reports_changed = False
+        self.revision += 1
+        self.lock.notify_all()
+
+    def _first(self, now: float) -> Outcome:
+        """Everything at once, then what nobody asked for goes."""
+        names = self.store.names() | self.reconciler.known_services()
+        outcome = self._apply(names, now)
+        self.reconciler.prune(now)
+        self.is_synced = True
+        # The objects of now live long: the collector need not walk them at every change.
+        gc.collect()
+        gc.freeze()
+        log.info("synced: %d services, %d writes", len(names), outcome.writes)
+        return outcome
+
+    def _apply(self, names: Collection[ServiceName], now: float) -> Outcome:
+        if not names:
+            return Outcome(0, [], [])
+        return self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+
+    def plans(self, name: ServiceName) -> tuple[Plan, ...]:
+        """What the maps should hold of a service now; nothing if it is not there."""
+        service = self.store.service(name)
+        return () if service is None else plan(service, self.store.slices(name), self.here)
+
+    def _look_around(self, *, node_changed: bool) -> bool:
+        """Follow the node's own state; True: every plan may have changed."""
+        held, self._held = self._held, None
+        if held is None and not node_changed:
+            return False
+        self._known = held if held is not None else self._known
+        node = self.store.node
+        here = Here(self.here.name, node.zone if node else "", self._primary())
+        try:
+            self.addresses.update([address for address, _ in self._known], here.addresses)
+            self.error = ""
+        except OSError as error:
+            self.error = f"addresses: {error}"
+        changed = here != self.here
+        self.here = here
+        return changed
+
+    def _primary(self) -> tuple[Address, ...]:
+        """As told; else as the Node object says; else of the devices with a default route."""
+        if self.settings.node_ips:
+            return one_of_each(self.settings.node_ips)
+        if self.store.node is not None and self.store.node.addresses:
+            return one_of_each(self.store.node.addresses)
+        on_default = [a for a, device in self._known if device in self._default_devices]
+        return one_of_each([a for a in on_default if not a.startswith(b"\xfe\x80")])
+
+    def _after(self, outcome: Outcome) -> None:
+        """Sockets that the change left behind."""
+        lost = {
+            (lost.backend.address, lost.backend.port)
+            for lost in outcome.lost
+            if lost.unit.protocol is Protocol.UDP
+        }
+        self._reap(Work(frozenset(lost), frozenset(self._places(outcome.appeared))))
+
+    def _places(self, keys: Collection[bytes]) -> set[Place]:
+        places: set[Place] = set()
+        for key in keys:
+            record = FrontendKey.unpack(key)
+            if record.scope == Scope.ADDRESS:
+                places.add((record.address, record.port))
+            else:
+                places |= {
+                    (address, record.port)
+                    for address, flags in self.addresses.local.items()
+                    if flags & AddressFlag.NODE_PORT
+                }
+        return places
+
+    def _tell_failures(self, before: dict[Any, Any]) -> None:
+        """Once per change of state, not per try."""
+        failing = self.reconciler.failing
+        for unit in failing.keys() - before.keys():
+            log.error("%s fails: %s", unit, failing[unit].error)
+        for unit in before.keys() - failing.keys():
+            log.info("%s no longer fails", unit)

@@ -1,0 +1,71 @@
+"""What `show` and `cleanup` do: they work on the pins, with or without an agent."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+from bpf.pins import Pins
+from lb import show
+from lb.client import ask
+from lb.errors import AgentUnreachable, BadInput, KernelRefused
+from lb.tables import in_kernel
+
+
+def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
+    """The rows of `show WHAT`. Raises KernelRefused where no maps are."""
+    pins = Pins(bpffs)
+    try:
+        tables = in_kernel(pins)
+        match what:
+            case "services":
+                failing = _failing(bpffs, api_socket)
+                return show.services(tables, pins.open_hash("addresses"), failing)
+            case "backends":
+                return show.backends(tables)
+            case "affinity":
+                return show.affinity(tables, pins.open_hash("affinity"))
+            case "maps":
+                return show.maps(pins, tables)
+            case _:
+                return show.drops(pins)
+    except OSError as error:
+        raise KernelRefused(
+            f"--bpffs {bpffs}: {error.strerror}; was an agent started with it?"
+        ) from error
+
+
+def _failing(bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
+    """What the agent of these very pins cannot apply; nothing without one."""
+    try:
+        status = ask(api_socket, "/status")
+    except AgentUnreachable:
+        return []
+    found: list[dict[str, Any]] = status["failing"] if status["bpffs"] == str(bpffs) else []
+    return found
+
+
+def clean(bpffs: Path) -> list[str]:
+    """Remove all pins, and with them what is attached; their names. Raises BadInput, OSError."""
+    if not bpffs.exists():
+        return []
+    lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
+    found = [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
+    Pins(bpffs).remove()
+    os.close(lock)
+    if not os.path.ismount(bpffs):
+        bpffs.rmdir()
+    return found
+
+
+def exclusive(bpffs: Path, otherwise: str) -> int:
+    """A lock on the folder, for as long as the descriptor is open. Raises BadInput, OSError."""
+    lock = os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise BadInput(f"--bpffs {bpffs}: {otherwise}") from error
+    return lock

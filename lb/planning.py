@@ -1,0 +1,49 @@
+"""`plan DIR`: what the maps would hold, computed on maps in memory by the agent's own code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lb.config import node_name
+from lb.dump import lines, summary
+from lb.errors import BadInput
+from lb.plan import Here, plan
+from lb.reconcile import Reconciler
+from lb.show import services
+from lb.sources.manifests import read_directory
+from lb.store import Store
+from lb.tables import in_memory
+
+
+def planned(folder: Path, node: str) -> dict[str, Any]:
+    """The maps for the manifests in `folder`, as text lines and rows. Raises BadInput."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such directory")
+    changes, problems = read_directory(folder)
+    name = node_name(node, os.uname().nodename)
+    store = Store(name)
+    store.apply(changes)
+    own = store.node
+    here = Here(name, own.zone if own else "", own.addresses if own else ())
+    tables = in_memory()
+    reconciler = Reconciler(tables, guard=lambda: None)
+    plans = {}
+    for one in sorted(store.names()):
+        service = store.service(one)
+        if service is not None:
+            plans[one] = plan(service, store.slices(one), here)
+    reconciler.step(plans, now=0.0)
+    refused = [one for group in store.refused.values() for one in group if one.wrong]
+    return {
+        "node": name,
+        "maps": summary(tables),
+        "services": services(tables, None),
+        "lines": lines(tables),
+        "refused": [{"subject": o.subject, "reason": o.reason} for o in [*problems, *refused]],
+        "failing": [
+            {"subject": str(unit), "reason": one.error}
+            for unit, one in reconciler.failing.items()
+        ],
+    }

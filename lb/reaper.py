@@ -1,0 +1,136 @@
+"""Ends UDP sockets that would go on talking to nobody.
+
+A connected UDP socket is translated once; when its backend leaves the service, or when it was
+connected before the service was there, only its owner can connect it again, and learns by
+ECONNABORTED that it must. Runs beside the reconciler, in the namespaces of all processes below
+the cgroup. Not for TCP: established connections to a backend that goes are its own business.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event, Thread
+from typing import NamedTuple
+
+from bpf import netns, sockdiag
+from lb.address import Address, show_port
+
+log = logging.getLogger("tidegate.reaper")
+
+Place = tuple[bytes, int]
+"""Address and port that a socket may be connected to."""
+
+
+class Work(NamedTuple):
+    """Where to look. `everywhere`: at every socket, once after a start."""
+
+    backends: frozenset[Place] = frozenset()
+    """A backend left: its sockets are ended, but not those of another that is still there."""
+    frontends: frozenset[Place] = frozenset()
+    """A service is translated now: who is connected to its own address is not."""
+    everywhere: bool = False
+
+
+class Reaper:
+    """A thread of its own. `map_fd` is the map `connected`; `alive` tells of a backend id and
+    its generation whether they are still in use."""
+
+    def __init__(self, cgroup: Path, map_fd: int, alive: Callable[[int, int], bool]) -> None:
+        self._cgroup, self._map_fd, self._alive = cgroup, map_fd, alive
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._thread = Thread(target=self._run, name="reaper", daemon=True)
+        self._idle = Event()
+        self._idle.set()
+        self.ended = 0
+        """Sockets ended so far."""
+        self.error = ""
+        """Why the last round failed; empty if it did not."""
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the work at hand."""
+        self._queue.put(None)
+        self._thread.join(timeout=10)
+
+    def give(self, work: Work) -> None:
+        """Returns at once."""
+        if any(work):
+            self._idle.clear()
+            self._queue.put(work)
+
+    def wait_idle(self, seconds: float) -> bool:
+        """True: all that was given is done."""
+        return self._idle.wait(seconds)
+
+    def _run(self) -> None:
+        while True:
+            work = self._queue.get()
+            if work is None:
+                return
+            rest = _drained(self._queue)
+            self._round(_merged([work, *[one for one in rest if one is not None]]))
+            if self._queue.empty():
+                self._idle.set()
+            if None in rest:
+                return
+
+    def _round(self, work: Work) -> None:
+        try:
+            places = netns.of_cgroup(self._cgroup)
+        except OSError as error:
+            self.error = str(error)
+            return
+        self.error = ""
+        for place in places.values():
+            try:
+                with netns.entered(place.path):
+                    self._visit(work, place.processes)
+            except OSError as error:
+                if place.path.exists():
+                    self.error = str(error)
+                    log.warning("could not look for stale UDP sockets: %s", error)
+
+    def _visit(self, work: Work, processes: Sequence[int]) -> None:
+        """One namespace, which this thread has entered."""
+        suspects = []
+        for one in sockdiag.with_peer():
+            place = (one.address, one.port)
+            if place in work.frontends:
+                self._end(one, "its service is there now")
+            elif work.everywhere or place in work.backends:
+                suspects.append(one)
+        if not suspects:
+            return
+        peers = sockdiag.peers(self._map_fd, [one.inode for one in suspects], processes)
+        for one in suspects:
+            peer = peers.get(one.inode)
+            if peer is not None and not self._alive(peer.backend, peer.generation):
+                self._end(one, "its backend is gone")
+
+    def _end(self, one: sockdiag.Socket, reason: str) -> None:
+        if sockdiag.destroy(one):
+            self.ended += 1
+            log.info("ended a UDP socket to %s: %s", show_port(Address(one.address), one.port), reason)
+
+
+def _drained(queued: queue.SimpleQueue[Work | None]) -> list[Work | None]:
+    found: list[Work | None] = []
+    while True:
+        try:
+            found.append(queued.get_nowait())
+        except queue.Empty:
+            return found
+
+
+def _merged(works: Sequence[Work]) -> Work:
+    return Work(
+        frozenset().union(*[work.backends for work in works]),
+        frozenset().union(*[work.frontends for work in works]),
+        any(work.everywhere for work in works),
+    )

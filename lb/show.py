@@ -1,0 +1,225 @@
+"""What the pinned maps hold, as the rows of `show`: right with the agent alive or dead.
+
+Rows are plain dictionaries; the contract names their fields. Reads only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bpf import libbpf
+from bpf.layout import (
+    TABLES,
+    AddressFlag,
+    Affinity,
+    AffinityKey,
+    BackendState,
+    ClientKind,
+    FrontendKey,
+    FrontendType,
+    Load,
+    NodeAddress,
+    Reason,
+    Scope,
+)
+from bpf.maps import Hash, PerCpuArray
+from bpf.pins import Pins
+from lb.address import Address, family, show
+from lb.placing import Placed, Spot
+from lb.plan import Backend, Plan, Unit
+from lb.restore import Found, restore
+from lb.tables import Tables
+
+Row = dict[str, Any]
+
+TYPES = {
+    FrontendType.CLUSTER_IP: "ClusterIP",
+    FrontendType.NODE_PORT: "NodePort",
+    FrontendType.EXTERNAL_IP: "ExternalIP",
+    FrontendType.LOAD_BALANCER: "LoadBalancer",
+    FrontendType.HOST_PORT: "HostPort",
+}
+
+
+def services(tables: Tables, addresses: Hash | None, failing: Sequence[Row] = ()) -> list[Row]:
+    """One row a service port, both families in it. `failing` is the agent's list, if it runs."""
+    found = restore(tables)
+    node = _node_port_addresses(addresses)
+    rows: dict[tuple[str, str, str, str], Row] = {}
+    for unit in sorted(found.units):
+        placed = found.units[unit]
+        if placed.plan is None:
+            continue
+        row = rows.setdefault(_key(unit), _empty_row(unit))
+        row["frontends"] += _frontends(placed.plan, unit, node)
+        row["backends"] += [_backend(one) for one in placed.plan.backends]
+    for one in failing:
+        key = (one["namespace"], one["name"], one["port_name"], one["protocol"])
+        row = rows.setdefault(key, dict(zip(_NAMED, key, strict=True)) | _nothing())
+        row["state"], row["error"] = "failing", one["error"]
+    return list(rows.values())
+
+
+_NAMED = ("namespace", "name", "port_name", "protocol")
+
+
+def _key(unit: Unit) -> tuple[str, str, str, str]:
+    return unit.service.namespace, unit.service.name, unit.port, unit.protocol.name
+
+
+def _nothing() -> Row:
+    return {"frontends": [], "backends": [], "state": "applied"}
+
+
+def _empty_row(unit: Unit) -> Row:
+    return dict(zip(_NAMED, _key(unit), strict=True)) | _nothing()
+
+
+def _node_port_addresses(addresses: Hash | None) -> list[Address]:
+    if addresses is None:
+        return []
+    return sorted(
+        Address(key)
+        for key, value in addresses.items()
+        if NodeAddress.unpack(value).flags & AddressFlag.NODE_PORT
+    )
+
+
+def _frontends(plan: Plan, unit: Unit, node: Iterable[Address]) -> list[Row]:
+    """A node port stands once for each of this node's addresses that accepts it."""
+    rows = []
+    for frontend in plan.frontends:
+        record = FrontendKey.unpack(frontend.key)
+        places = [Address(record.address)]
+        if record.scope == Scope.NODE:
+            places = [one for one in node if family(one) is unit.family]
+        rows += [
+            {"type": TYPES[frontend.type], "address": show(one), "port": record.port}
+            for one in places
+        ]
+    return rows
+
+
+def _backend(one: Backend) -> Row:
+    return {
+        "address": show(one.address),
+        "port": one.port,
+        "state": "ready" if one.state is BackendState.READY else "terminating",
+        "weight": 1,
+        "node": one.node,
+        "zone": one.zone,
+    }
+
+
+def backends(tables: Tables) -> list[Row]:
+    """One row a backend of a service, with its connections through sockets."""
+    found = restore(tables)
+    rows = []
+    for unit in sorted(found.units):
+        placed = found.units[unit]
+        for one in placed.plan.backends if placed.plan is not None else ():
+            spot = placed.backends[one.address, one.port]
+            rows.append(_backend_row(tables, unit, one, spot))
+    return rows
+
+
+def _backend_row(tables: Tables, unit: Unit, one: Backend, spot: Spot) -> Row:
+    load = Load.unpack(tables.loads.read(spot.id))
+    return {
+        **dict(zip(_NAMED, _key(unit), strict=True)),
+        **_backend(one),
+        "id": spot.id,
+        "takes_new_connections": one.views != 0,
+        "connections": max(0, load.opened - load.closed),
+        "connections_total": load.opened,
+    }
+
+
+def affinity(tables: Tables, table: Hash) -> list[Row]:
+    """One row a client that is remembered; a network namespace stands for its processes."""
+    found = restore(tables)
+    owners = {placed.service: (unit, placed) for unit, placed in found.units.items()}
+    now = time.monotonic_ns()
+    rows = []
+    for key, value in table.items():
+        where, memory = AffinityKey.unpack(key), Affinity.unpack(value)
+        if where.service not in owners:
+            continue
+        unit, placed = owners[where.service]
+        row = _affinity_row(where, memory, unit, placed, found, now)
+        if row is not None:
+            rows.append(row)
+    return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["client"]))
+
+
+def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
+    where: AffinityKey, memory: Affinity, unit: Unit, placed: Placed, found: Found, now: int
+) -> Row | None:
+    """None: no longer in force."""
+    seconds, epoch = placed.affinity & 0xFFFFFFFF, placed.affinity >> 32
+    age = (now - memory.used) / 1e9
+    spots = {spot.id: place for place, spot in placed.backends.items()}
+    alive = found.generations.get(memory.backend) == memory.generation
+    if memory.epoch != epoch or age >= seconds or not alive or memory.backend not in spots:
+        return None
+    address, port = spots[memory.backend]
+    cookie = int.from_bytes(where.client[8:], "big")
+    client = show(Address(where.client))
+    return {
+        **dict(zip(_NAMED, _key(unit), strict=True)),
+        "family": unit.family.label,
+        "client": f"netns:{cookie}" if where.kind == ClientKind.NETNS else client,
+        "backend": f"{show(address)}:{port}",
+        "seconds_left": round(seconds - age),
+    }
+
+
+def maps(pins: Pins, tables: Tables) -> list[Row]:
+    """One row a table: entries in use, capacity, bytes of one entry and of all locked memory."""
+    found = restore(tables)
+    used = {
+        "services": len(found.units),
+        "slots": sum(lines for _, lines in found.extents.values()),
+        "backends": sum(len(placed.backends) for placed in found.units.values()),
+    }
+    used["loads"] = used["backends"]
+    rows = []
+    for name, table in TABLES.items():
+        path = pins.find_map(name)
+        if path is None:
+            continue
+        fd = libbpf.open_pin(str(path))
+        info = libbpf.map_info(fd)
+        entries = used.get(name)
+        if table.kind in ("hash", "lru_hash", "lpm_trie"):
+            entries = sum(1 for _ in pins.open_hash(name).items())
+        rows.append(
+            {
+                "map": name,
+                "kind": table.kind,
+                "entries": entries,
+                "capacity": info.max_entries if table.kind != "sk_storage" else None,
+                "entry_bytes": info.key_size + info.value_size,
+                "memory_bytes": libbpf.locked_memory(fd),
+                "id": info.id,
+            }
+        )
+        libbpf.close(fd)
+    return rows
+
+
+def drops(pins: Pins) -> list[Row]:
+    """How often each reason met a socket call or a packet, since the maps were made."""
+    path = pins.find_map("reasons")
+    if path is None:
+        raise FileNotFoundError(2, "no map reasons")
+    table = PerCpuArray(libbpf.open_pin(str(path)))
+    return [
+        {"reason": reason.name.lower(), "count": table.total(reason)}
+        for reason in Reason
+        if reason is not Reason.NONE
+    ]
+
+

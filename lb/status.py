@@ -1,0 +1,136 @@
+"""What the agent says of itself: the `status` JSON, and the comparison behind `verify`.
+
+Reads the controller's state under its lock and the maps; changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lb.address import show_port
+from lb.controller import Controller
+from lb.plan import Unit
+from lb.reconcile import Reconciler
+from lb.restore import Found, restore
+from lb.sources import Report
+
+NOT_YET = "not part of this version"
+
+
+def status(controller: Controller, hooks: dict[str, bool], sockets_ended: int) -> dict[str, Any]:
+    """The whole answer; `hooks` says which programs are attached. The caller holds the lock."""
+    failing = _failing(controller)
+    attached = all(hooks.values())
+    missing = ", ".join(name for name, there in hooks.items() if not there)
+    socket_lb = {"state": "on"} if attached else {"state": "off", "reason": f"detached: {missing}"}
+    source = _source(controller)
+    return {
+        "node": controller.settings.node_name,
+        "zone": controller.here.zone,
+        "healthy": controller.is_synced and attached and not failing and not controller.error,
+        "error": controller.error,
+        "revision": controller.revision,
+        "source": source,
+        "services": len({unit.service for unit in controller.reconciler.units}),
+        "backends": controller.reconciler.placer.backends.used,
+        "features": {
+            "socket-lb": socket_lb,
+            "xdp": {"state": "off", "reason": NOT_YET, "devices": {}},
+            "bandwidth": {"state": "off", "reason": NOT_YET},
+        },
+        "failing": failing,
+        "refused": _refused(controller),
+        "sockets_ended": sockets_ended,
+        "bpffs": str(controller.settings.bpffs),
+        "cgroup": str(controller.settings.cgroup),
+    }
+
+
+def _source(controller: Controller) -> dict[str, Any]:
+    kind = "manifests" if controller.settings.manifests is not None else "kubernetes"
+    report = controller.reports.get(kind, Report(kind, ""))
+    return {
+        "kind": kind,
+        "location": report.location,
+        "synced": controller.is_synced,
+        "error": report.error,
+    }
+
+
+def _failing(controller: Controller) -> list[dict[str, Any]]:
+    """Services that the maps do not hold as asked for, each with what to do about it."""
+    reconciler = controller.reconciler
+    rows = [_row(unit, one.error) for unit, one in reconciler.failing.items()]
+    for unit, key, holder in reconciler.claims.losses():
+        rows.append(_row(unit, f"{show_key(key)} already leads to {holder}"))
+    return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["port_name"]))
+
+
+def show_key(key: bytes) -> str:
+    """A packed frontend key for people: `10.96.0.10:80/TCP`."""
+    from bpf.layout import FrontendKey, Scope  # noqa: PLC0415
+    from lb.address import Address  # noqa: PLC0415
+    from lb.model import Protocol  # noqa: PLC0415
+
+    record = FrontendKey.unpack(key)
+    protocol = Protocol(record.protocol).name
+    if record.scope == Scope.NODE:
+        return f"node port {record.port}/{protocol}"
+    return f"{show_port(Address(record.address), record.port)}/{protocol}"
+
+
+def _row(unit: Unit, error: str) -> dict[str, Any]:
+    return {
+        "namespace": unit.service.namespace,
+        "name": unit.service.name,
+        "port_name": unit.port,
+        "protocol": unit.protocol.name,
+        "family": unit.family.label,
+        "error": error,
+    }
+
+
+def _refused(controller: Controller) -> list[dict[str, str]]:
+    """What is wrong with objects and files; what Kubernetes itself leaves alone is no fault."""
+    of_sources = [one for report in controller.reports.values() for one in report.problems]
+    of_objects = [one for group in controller.store.refused.values() for one in group]
+    return [
+        {"subject": one.subject, "reason": one.reason}
+        for one in [*of_sources, *of_objects]
+        if one.wrong
+    ]
+
+
+def differences(reconciler: Reconciler) -> list[str]:
+    """What the maps hold that they should not, and the reverse; a line each."""
+    found = restore(reconciler.tables)
+    lines = list(found.faults)
+    there = dict(reconciler.tables.frontends.items())
+    for key in there.keys() - reconciler.frontends.keys():
+        lines.append(f"frontend {show_key(key)} should not be there")
+    for key, value in reconciler.frontends.items():
+        if there.get(key) != value:
+            lines.append(f"frontend {show_key(key)} is {'wrong' if key in there else 'missing'}")
+    lines += _unit_differences(reconciler, found)
+    return lines
+
+
+def _unit_differences(reconciler: Reconciler, found: Found) -> list[str]:
+    lines = []
+    for unit in found.units.keys() - reconciler.units.keys():
+        lines.append(f"{unit} should not be there")
+    for unit, placed in reconciler.units.items():
+        if unit in reconciler.failing:
+            continue
+        there = found.units.get(unit)
+        if there is None:
+            lines.append(f"{unit} is missing")
+        elif there.views != placed.views or there.affinity != placed.affinity:
+            lines.append(f"{unit}: the service's entry differs")
+        elif there.plan is None or placed.plan is None:
+            lines.append(f"{unit}: incomplete")
+        elif there.plan.backends != placed.plan.backends:
+            lines.append(f"{unit}: its backends differ")
+        elif there.plan.ranges != placed.plan.ranges:
+            lines.append(f"{unit}: its source ranges differ")
+    return lines

@@ -1,0 +1,64 @@
+"""Answers of the agent and the maps in words: what `status` and `show` print as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def status_text(status: dict[str, Any]) -> str:
+    """The whole status in a few lines, what is wrong last and complete."""
+    source = status["source"]
+    lines = [
+        f"node      {status['node']}" + (f" in zone {status['zone']}" if status["zone"] else ""),
+        f"state     {'healthy' if status['healthy'] else 'not as it should be'}",
+        f"source    {source['kind']} {source['location']}, "
+        + ("synced" if source["synced"] else "waiting for its first full state"),
+        f"serving   {status['services']} services, {status['backends']} backends",
+    ]
+    for name, feature in status["features"].items():
+        reason = f": {feature['reason']}" if "reason" in feature else ""
+        lines.append(f"{name:<9} {feature['state']}{reason}")
+    if source["error"]:
+        lines.append(f"error     {source['error']}")
+    if status["error"]:
+        lines.append(f"error     {status['error']}")
+    lines += [f"failing   {_subject(row)}: {row['error']}" for row in status["failing"]]
+    lines += [f"refused   {row['subject']}: {row['reason']}" for row in status["refused"]]
+    return "\n".join(lines)
+
+
+def _subject(row: dict[str, Any]) -> str:
+    port = f":{row['port_name']}" if row["port_name"] else ""
+    return f"{row['namespace']}/{row['name']}{port}/{row['protocol']}"
+
+
+def _place(row: dict[str, Any]) -> str:
+    text = row["address"]
+    return f"[{text}]:{row['port']}" if ":" in text else f"{text}:{row['port']}"
+
+
+def flattened(what: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for a table: nested lists become lines of one cell."""
+    match what:
+        case "services":
+            return [_service(row) for row in rows]
+        case "backends":
+            return [row | {"service": _subject(row), "backend": _place(row)} for row in rows]
+        case "affinity":
+            return [row | {"service": _subject(row)} for row in rows]
+        case _:
+            return rows
+
+
+def _service(row: dict[str, Any]) -> dict[str, Any]:
+    state = row["state"] + (f": {row['error']}" if "error" in row else "")
+    return {
+        "service": _subject(row),
+        "type": [one["type"] for one in row["frontends"]],
+        "frontend": [_place(one) for one in row["frontends"]],
+        "backend": [
+            _place(one) + ("" if one["state"] == "ready" else f" {one['state']}")
+            for one in row["backends"]
+        ],
+        "state": state,
+    }
