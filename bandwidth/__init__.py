@@ -1,0 +1,1 @@
+"""Pod bandwidth limits. Nothing is here yet."""

@@ -1,0 +1,1 @@
+"""The programs in C, and the Python that knows the kernel; it knows nothing of Kubernetes."""

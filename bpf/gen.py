@@ -43,14 +43,15 @@ class Field(NamedTuple):
 
 
 def compiled() -> Types:
-    """The types of types.h, by way of the compiler. Raises CalledProcessError, FileNotFoundError."""
+    """The types of types.h, by way of clang. Raises CalledProcessError, FileNotFoundError."""
     header = (HERE / "types.h").read_text()
     names = re.findall(r"^(struct|enum) (\w+) \{", header, re.MULTILINE)
     mentions = "\n".join(f"{kind} {name} probe_{name};" for kind, name in names)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "probe.o"
         command = ["clang", "-g", "-O2", "-target", "bpf", "-isystem", "/usr/include"]
-        command += ["-isystem", _multiarch(), "-I", str(HERE), "-x", "c", "-c", "-", "-o", str(target)]
+        command += ["-isystem", _multiarch(), "-I", str(HERE), "-x", "c", "-c", "-"]
+        command += ["-o", str(target)]
         text = f'#include "types.h"\n{mentions}\n'
         subprocess.run(command, input=text, text=True, check=True)  # noqa: S603
         return read(target.read_bytes())
@@ -163,7 +164,8 @@ def _tables() -> str:
     """The tables of maps.h, each line of which is one definition."""
     lines = ["", "", "class Table(NamedTuple):", '    """One table of maps.h."""', ""]
     lines += ["    kind: str", '    """bcc\'s word for the map type."""']
-    lines += ["    key: type[msgspec.Struct] | None", '    """None: a 32-bit index, or a socket."""']
+    lines += ["    key: type[msgspec.Struct] | None"]
+    lines += ['    """None: a 32-bit index, or a socket."""']
     lines += ["    leaf: type[msgspec.Struct]", "    flags: str", ""]
     lines += ["", "TABLES: dict[str, Table] = {"]
     header = (HERE / "maps.h").read_text()
@@ -188,7 +190,9 @@ def _no_holes(entry: Struct) -> None:
     end = 0
     for member in entry.members:
         if member.offset != end:
-            raise SystemExit(f"types.h: struct {entry.name}: a hole before {member.name}: name it pad")
+            raise SystemExit(
+                f"types.h: struct {entry.name}: a hole before {member.name}: name it pad"
+            )
         end += member.size
     if end != entry.size:
         raise SystemExit(f"types.h: struct {entry.name}: a hole at the end: name it pad")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Iterator
 from ctypes import c_uint32, c_uint64
 from pathlib import Path
@@ -68,10 +69,11 @@ def _info(fd: int, size: int) -> bytes:
 
 
 def map_info(fd: int) -> MapInfo:
-    """struct bpf_map_info of a map."""
+    """What the kernel says of a map (struct bpf_map_info)."""
     raw = _info(fd, 96)
-    numbers = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 24, 4)]
-    return MapInfo(*numbers, raw[24:40].rstrip(b"\0").decode())
+    kind, number, key, value, entries, flags = struct.unpack_from("=6I", raw)
+    name = raw[24:40].rstrip(b"\0").decode()
+    return MapInfo(kind, number, key, value, entries, flags, name)
 
 
 def program_id(fd: int) -> int:
@@ -80,7 +82,10 @@ def program_id(fd: int) -> int:
 
 
 def link_info(fd: int) -> LinkInfo:
-    """struct bpf_link_info of a cgroup link; `cgroup` is the inode of its folder, 0 once dead."""
+    """What it says of a cgroup link (struct bpf_link_info).
+
+    `cgroup` is the inode of its folder, 0 once it is dead.
+    """
     raw = _info(fd, 64)
     word = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 12, 4)]
     cgroup = int.from_bytes(raw[16:24], "little")
@@ -209,7 +214,6 @@ def _probe(name: str, *arguments: object) -> bool | None:
 def cpus() -> int:
     """How many values an entry of a per-CPU map holds."""
     return _call("libbpf_num_possible_cpus", what="count CPUs")
-
 
 
 def close(fd: int) -> None:

@@ -47,16 +47,17 @@ TABLE("percpu_array", __u32, struct reason_count, reasons, MAX_reasons, 0);
 
 /* The peer of a connected socket; goes with the socket. Data path. */
 #define SK_STORAGE(_name, _leaf) \
-struct _name##_table_t { \
-	int key; \
-	_leaf leaf; \
-	void *(*sk_storage_get)(void *, void *, int); \
-	int (*sk_storage_delete)(void *); \
-	u32 flags; \
-}; \
-__attribute__((section("maps/sk_storage:" PIN_##_name))) \
-struct _name##_table_t _name = { .flags = BPF_F_NO_PREALLOC }; \
-BPF_ANNOTATE_KV_PAIR(_name, int, _leaf)
+	struct _name##_table_t { \
+		int key; \
+		_leaf leaf; \
+		void *(*sk_storage_get)(void *, void *, int); \
+		int (*sk_storage_delete)(void *); \
+		u32 flags; \
+	}; \
+	__attribute__((section("maps/sk_storage:" PIN_##_name))) struct _name##_table_t _name = { \
+		.flags = BPF_F_NO_PREALLOC \
+	}; \
+	BPF_ANNOTATE_KV_PAIR(_name, int, _leaf)
 
 SK_STORAGE(connected, struct peer);
 

@@ -57,7 +57,7 @@ class CompileError(Exception):
 
 def compile_and_pin(job: Job) -> None:
     """Does the job in a child process. Raises CompileError."""
-    child = subprocess.run(  # noqa: S603 - our own module, by our own interpreter
+    child = subprocess.run(
         [sys.executable, "-m", "bpf.module"],
         input=msgspec.json.encode(job),
         capture_output=True,

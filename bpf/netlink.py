@@ -62,7 +62,7 @@ class Watch:
         groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
         self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._link.bind((0, groups))
-        self._link.setblocking(False)
+        self._link.settimeout(0)
 
     def wait(self, seconds: float) -> bool:
         """True: something changed; what, is for `addresses` to say."""

@@ -65,8 +65,8 @@ static __always_inline bool remember_connected(struct bpf_sock *sk, const struct
 }
 
 /* The unconnected socket's peer behind this address; NULL: none. */
-static __always_inline struct peer *peer_by_backend(struct peers *peers,
-						    const struct addr *address, __be16 port)
+static __always_inline struct peer *peer_by_backend(struct peers *peers, const struct addr *address,
+						    __be16 port)
 {
 	for (int i = 0; i < PEERS; i++)
 		if (is_backend_of(&peers->peer[i], address, port))

@@ -40,8 +40,7 @@ def features(cgroup: Path | None) -> list[Feature]:
          "no counts of open connections", True),
         ("cgroup packet programs", lambda: libbpf.has_program_type(_SKB), "4.10",
          "no silent drop for Local policies, no source ranges", True),
-        ("socket storage", lambda: _both(libbpf.has_map_type(_SK_STORAGE),
-         libbpf.has_helper(_SOCK_ADDR, _STORAGE_GET)), "5.8",
+        ("socket storage", _has_socket_storage, "5.8",
          "replies would not show the service's address", True),
         ("network namespace cookie", lambda: libbpf.has_helper(_SOCK_ADDR, _NETNS_COOKIE), "5.7",
          "no session affinity", True),
@@ -55,7 +54,10 @@ def features(cgroup: Path | None) -> list[Feature]:
          "nothing to attach to: mount a cgroup2 and name it with --cgroup", True),
         ("bcc", _has_bcc, "", "programs cannot be compiled: install python3-bpfcc", True),
     ]  # fmt: skip
-    return [Feature(name, probe(), *rest) for name, probe, *rest in rows]
+    return [
+        Feature(name, probe(), since, without, required)
+        for name, probe, since, without, required in rows
+    ]
 
 
 def kernel() -> str:
@@ -63,10 +65,12 @@ def kernel() -> str:
     return platform.release()
 
 
-def _both(one: bool | None, other: bool | None) -> bool | None:
-    if one is None or other is None:
+def _has_socket_storage() -> bool | None:
+    has_map = libbpf.has_map_type(_SK_STORAGE)
+    has_helper = libbpf.has_helper(_SOCK_ADDR, _STORAGE_GET)
+    if has_map is None or has_helper is None:
         return None
-    return one and other
+    return has_map and has_helper
 
 
 def _can_destroy() -> bool | None:

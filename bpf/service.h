@@ -12,8 +12,8 @@
 
 static __always_inline bool same_address(const struct addr *a, const struct addr *b)
 {
-	return a->word[3] == b->word[3] && a->word[2] == b->word[2] &&
-	       a->word[1] == b->word[1] && a->word[0] == b->word[0];
+	return a->word[3] == b->word[3] && a->word[2] == b->word[2] && a->word[1] == b->word[1] &&
+	       a->word[0] == b->word[0];
 }
 
 static __always_inline bool is_v4(const struct addr *address)
@@ -24,7 +24,8 @@ static __always_inline bool is_v4(const struct addr *address)
 /* 127.0.0.0/8. ::1 is none of ours: it never accepts node ports. */
 static __always_inline bool is_v4_loopback(const struct addr *address)
 {
-	return is_v4(address) && (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return is_v4(address) &&
+	       (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
 }
 
 static __always_inline bool in_node_netns(__u64 netns)
@@ -124,8 +125,8 @@ static __always_inline __u32 remembered(const struct affinity_key *key,
 }
 
 /* Session affinity: the timer starts again at every new connection, and only then. */
-static __always_inline __u32 sticky_backend(struct affinity_key *key,
-					    const struct service *service, __u32 view)
+static __always_inline __u32 sticky_backend(struct affinity_key *key, const struct service *service,
+					    __u32 view)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct affinity memory = {};

@@ -54,7 +54,7 @@ static __always_inline void store_v6(struct bpf_sock_addr *ctx, const struct add
 
 /* What becomes of a system call; `to` is filled for all but OUTCOME_FOREIGN. */
 enum outcome {
-	OUTCOME_FOREIGN,	/* no service's address: none of our business */
+	OUTCOME_FOREIGN, /* no service's address: none of our business */
 	OUTCOME_BACKEND,
 	OUTCOME_REFUSE,
 	OUTCOME_DROP,
@@ -312,7 +312,7 @@ int sock_release(struct bpf_sock *ctx)
 struct packet {
 	struct addr source;
 	struct addr destination;
-	__be16 port;		/* of the destination */
+	__be16 port; /* of the destination */
 	__u16 pad;
 };
 

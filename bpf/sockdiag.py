@@ -92,7 +92,7 @@ def destroy(one: Socket) -> bool:
 
 
 def peers(map_fd: int, inodes: Collection[int], processes: Collection[int]) -> dict[int, Peer]:
-    """What the map `connected` holds for the sockets with these inodes, owned by these processes."""
+    """What the map `connected` holds for these inodes, sockets of these processes."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, Peer] = {}
     for pid in processes:
@@ -110,12 +110,12 @@ def peers(map_fd: int, inodes: Collection[int], processes: Collection[int]) -> d
 def _descriptors(pid: int) -> Iterator[tuple[int, str]]:
     folder = Path(f"/proc/{pid}/fd")
     try:
-        names = os.listdir(folder)
+        names = os.listdir(folder)  # noqa: PTH208 - a Path for each would cost more than the call
     except OSError:
         return  # it ended
     for name in names:
         try:
-            yield int(name), os.readlink(folder / name)
+            yield int(name), os.readlink(folder / name)  # noqa: PTH115 - likewise
         except OSError:
             continue
 

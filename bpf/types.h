@@ -14,8 +14,8 @@ struct addr {
 
 /* What a frontend's address field means. */
 enum scope {
-	SCOPE_ADDRESS = 0,	/* this address */
-	SCOPE_NODE = 1,		/* any address of this node that accepts node ports */
+	SCOPE_ADDRESS = 0, /* this address */
+	SCOPE_NODE = 1,    /* any address of this node that accepts node ports */
 };
 
 enum frontend_type {
@@ -27,28 +27,28 @@ enum frontend_type {
 };
 
 enum frontend_flag {
-	FRONTEND_RANGES = 1,	/* only sources in `ranges` may come in */
+	FRONTEND_RANGES = 1, /* only sources in `ranges` may come in */
 };
 
 struct frontend_key {
-	struct addr address;	/* unspecified address of the family for SCOPE_NODE */
+	struct addr address; /* unspecified address of the family for SCOPE_NODE */
 	__be16 port;
-	__u8 protocol;		/* IPPROTO_* */
-	__u8 scope;		/* enum scope */
+	__u8 protocol; /* IPPROTO_* */
+	__u8 scope;    /* enum scope */
 };
 
 struct frontend {
 	__u32 service;
-	__u8 type;		/* enum frontend_type */
-	__u8 flags;		/* enum frontend_flag */
+	__u8 type;  /* enum frontend_type */
+	__u8 flags; /* enum frontend_flag */
 	__u16 pad;
 };
 
 /* The lists of backends that a service offers, by the way traffic comes. */
 enum view {
-	VIEW_CLUSTER_IP = 0,	/* to the cluster IP, from anywhere: internal policy */
-	VIEW_INSIDE = 1,	/* to any other frontend, from pods and this node */
-	VIEW_OUTSIDE = 2,	/* to any other frontend, from outside: external policy */
+	VIEW_CLUSTER_IP = 0, /* to the cluster IP, from anywhere: internal policy */
+	VIEW_INSIDE = 1,     /* to any other frontend, from pods and this node */
+	VIEW_OUTSIDE = 2,    /* to any other frontend, from outside: external policy */
 };
 
 /* What a connect meets where a view has no backend. */
@@ -58,17 +58,17 @@ enum empty {
 };
 
 enum service_flag {
-	SERVICE_USED = 1,	/* the id belongs to a service */
+	SERVICE_USED = 1, /* the id belongs to a service */
 };
 
 /* One port of a Service in one family. A view is one aligned word, so that a switch from one
  * list to another is a single store: low half the number of backends; high half the first line
  * in `slots`, or enum empty where the number is 0. */
 struct service {
-	__u64 view[3];		/* by enum view */
-	__u32 affinity_seconds;	/* 0: no session affinity */
-	__u32 affinity_epoch;	/* memories of another epoch do not count */
-	__u32 flags;		/* enum service_flag */
+	__u64 view[3];          /* by enum view */
+	__u32 affinity_seconds; /* 0: no session affinity */
+	__u32 affinity_epoch;   /* memories of another epoch do not count */
+	__u32 flags;            /* enum service_flag */
 	__u32 pad;
 };
 
@@ -91,12 +91,12 @@ enum backend_state {
 struct backend {
 	struct addr address;
 	__be16 port;
-	__u8 state;		/* enum backend_state */
-	__u8 views;		/* bit n: listed in view n */
-	__u32 generation;	/* moves on when the id is given away */
+	__u8 state;       /* enum backend_state */
+	__u8 views;       /* bit n: listed in view n */
+	__u32 generation; /* moves on when the id is given away */
 	__u32 service;
-	__u16 node;		/* in `names`, 0: unknown */
-	__u16 zone;		/* in `names`, 0: unknown */
+	__u16 node; /* in `names`, 0: unknown */
+	__u16 zone; /* in `names`, 0: unknown */
 };
 
 /* Connections through sockets: open now = opened - closed. */
@@ -106,26 +106,26 @@ struct load {
 };
 
 enum client_kind {
-	CLIENT_ADDRESS = 0,	/* key is the source address */
-	CLIENT_NETNS = 1,	/* key is the cookie of the network namespace, in the low 64 bits */
+	CLIENT_ADDRESS = 0, /* key is the source address */
+	CLIENT_NETNS = 1,   /* key is the cookie of the network namespace, in the low 64 bits */
 };
 
 struct affinity_key {
 	struct addr client;
 	__u32 service;
-	__u32 kind;		/* enum client_kind */
+	__u32 kind; /* enum client_kind */
 };
 
 struct affinity {
-	__u64 used;		/* ns of CLOCK_MONOTONIC at the last new connection */
+	__u64 used; /* ns of CLOCK_MONOTONIC at the last new connection */
 	__u32 backend;
-	__u32 generation;	/* of the backend */
-	__u32 epoch;		/* of the service */
+	__u32 generation; /* of the backend */
+	__u32 epoch;      /* of the service */
 	__u32 pad;
 };
 
 struct range_key {
-	__u32 prefix;		/* bits that count: 32 for the service, then the address */
+	__u32 prefix; /* bits that count: 32 for the service, then the address */
 	__u32 service;
 	struct addr source;
 };
@@ -135,34 +135,34 @@ struct range {
 };
 
 enum address_flag {
-	ADDRESS_LOCAL = 1,	/* one of this node's own */
-	ADDRESS_NODE_PORT = 2,	/* accepts node ports */
+	ADDRESS_LOCAL = 1,     /* one of this node's own */
+	ADDRESS_NODE_PORT = 2, /* accepts node ports */
 };
 
 struct node_address {
-	__u32 flags;		/* enum address_flag */
+	__u32 flags; /* enum address_flag */
 };
 
 /* Values that change while programs run; those that do not are compile-time constants. */
 struct node {
-	__u64 netns;		/* cookie of the node's own network namespace */
+	__u64 netns; /* cookie of the node's own network namespace */
 };
 
 enum peer_flag {
-	PEER_DROP = 1,		/* nothing may leave for here */
-	PEER_RANGES = 2,	/* the source has yet to be found in `ranges` */
+	PEER_DROP = 1,   /* nothing may leave for here */
+	PEER_RANGES = 2, /* the source has yet to be found in `ranges` */
 };
 
 /* What a socket asked for (frontend) and what it talks to (backend). */
 struct peer {
 	struct addr frontend;
-	struct addr address;	/* of the backend */
+	struct addr address; /* of the backend */
 	__be16 frontend_port;
-	__be16 port;		/* of the backend; 0: empty */
+	__be16 port; /* of the backend; 0: empty */
 	__u32 service;
 	__u32 backend;
-	__u32 generation;	/* of the backend */
-	__u32 flags;		/* enum peer_flag */
+	__u32 generation; /* of the backend */
+	__u32 flags;      /* enum peer_flag */
 	__u32 pad;
 };
 
@@ -179,27 +179,27 @@ struct peers {
 
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */
 enum name_kind {
-	NAME_SERVICE = 0,	/* "namespace/name/port name", by service id */
+	NAME_SERVICE = 0, /* "namespace/name/port name", by service id */
 	NAME_NODE = 1,
 	NAME_ZONE = 2,
 };
 
 struct name_key {
-	__u32 kind;		/* enum name_kind */
+	__u32 kind; /* enum name_kind */
 	__u32 id;
 };
 
 struct name {
-	__u8 text[256];		/* UTF-8, ends with a zero byte */
+	__u8 text[256]; /* UTF-8, ends with a zero byte */
 };
 
 /* Why a socket call or a packet did not get through. */
 enum reason {
 	REASON_NONE = 0,
-	REASON_NO_BACKEND = 1,		/* refused: no usable backend anywhere */
-	REASON_NO_LOCAL_BACKEND = 2,	/* dropped: Local policy, none on this node */
-	REASON_SOURCE_RANGE = 3,	/* dropped: the source is in none of the ranges */
-	REASON_NO_MEMORY = 4,		/* refused: no room for the socket's state */
+	REASON_NO_BACKEND = 1,       /* refused: no usable backend anywhere */
+	REASON_NO_LOCAL_BACKEND = 2, /* dropped: Local policy, none on this node */
+	REASON_SOURCE_RANGE = 3,     /* dropped: the source is in none of the ranges */
+	REASON_NO_MEMORY = 4,        /* refused: no room for the socket's state */
 };
 
 struct reason_count {

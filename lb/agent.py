@@ -62,8 +62,8 @@ class Agent:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
         self._attach()
         self._look_at_devices()
         server = Server(
@@ -133,7 +133,7 @@ class Agent:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.sendto(b"READY=1\n", address)
 
-    def _on_signal(self, number: int, _: object) -> None:
+    def _on_signal(self, _number: int, _frame: object) -> None:
         self._stop.set()
         self.controller.wake()
 

@@ -56,42 +56,100 @@ def _later(function: Any) -> Any:
 
 
 @click.command()
-@click.option("--config", type=_PATH, is_eager=True, expose_value=False, callback=_from_file,
-              help="YAML file with these flags; the command line wins.")
-@click.option("--manifests", type=_PATH, help="Watch a directory of YAML or JSON manifests in "
-              "place of an API server.")
-@click.option("--kubeconfig", default="", help="How to reach the API server.  [default: in-cluster]")
+@click.option(
+    "--config",
+    type=_PATH,
+    is_eager=True,
+    expose_value=False,
+    callback=_from_file,
+    help="YAML file with these flags; the command line wins.",
+)
+@click.option(
+    "--manifests",
+    type=_PATH,
+    help="Watch a directory of YAML or JSON manifests in place of an API server.",
+)
+@click.option(
+    "--kubeconfig", default="", help="How to reach the API server.  [default: in-cluster]"
+)
 @click.option("--master", default="", help="URL of the API server; wins over the kubeconfig.")
-@click.option("--hostname-override", "--node-name", "name", default="",
-              help="Which node this is.  [default: the host's name, lower case]")
-@click.option("--node-ip", default="", metavar="IP[,IP6]", help="The node's own addresses.  "
-              "[default: from the Node object, else of the device with the default route]")
-@click.option("--nodeport-addresses", default="", metavar="CIDR,...|primary",
-              help="Addresses that accept node ports.  [default: as --proxy-mode has it]")
-@click.option("--proxy-mode", type=click.Choice(["", "iptables", "ipvs", "nftables"]), default="",
-              help="Whose defaults to follow where kube-proxy's modes differ.")
-@click.option("--iptables-localhost-nodeports", type=bool, default=True, show_default=True,
-              help="Node ports on 127.0.0.1 for the node's own processes.")
+@click.option(
+    "--hostname-override",
+    "--node-name",
+    "name",
+    default="",
+    help="Which node this is.  [default: the host's name, lower case]",
+)
+@click.option(
+    "--node-ip",
+    default="",
+    metavar="IP[,IP6]",
+    help="The node's own addresses.  "
+    "[default: from the Node object, else of the device with the default route]",
+)
+@click.option(
+    "--nodeport-addresses",
+    default="",
+    metavar="CIDR,...|primary",
+    help="Addresses that accept node ports.  [default: as --proxy-mode has it]",
+)
+@click.option(
+    "--proxy-mode",
+    type=click.Choice(["", "iptables", "ipvs", "nftables"]),
+    default="",
+    help="Whose defaults to follow where kube-proxy's modes differ.",
+)
+@click.option(
+    "--iptables-localhost-nodeports",
+    type=bool,
+    default=True,
+    show_default=True,
+    help="Node ports on 127.0.0.1 for the node's own processes.",
+)
 @CGROUP
 @BPFFS
 @API_SOCKET
-@click.option("--max-services", default=SIZES["services"], show_default=True,
-              help="Service ports, once per family.")
-@click.option("--max-frontends", default=SIZES["frontends"], show_default=True,
-              help="Addresses and ports that services answer to.")
-@click.option("--max-backends", default=SIZES["backends"], show_default=True,
-              help="Endpoints of service ports.")
-@click.option("--max-slots", default=SIZES["slots"] * 16, show_default=True,
-              help="Places in lists of endpoints; a list takes whole lines of 16.")
-@click.option("--max-source-ranges", default=SIZES["ranges"], show_default=True,
-              help="Prefixes of loadBalancerSourceRanges.")
-@click.option("--max-affinity", default=SIZES["affinity"], show_default=True,
-              help="Clients remembered for session affinity; the oldest give way.")
+@click.option(
+    "--max-services",
+    default=SIZES["services"],
+    show_default=True,
+    help="Service ports, once per family.",
+)
+@click.option(
+    "--max-frontends",
+    default=SIZES["frontends"],
+    show_default=True,
+    help="Addresses and ports that services answer to.",
+)
+@click.option(
+    "--max-backends",
+    default=SIZES["backends"],
+    show_default=True,
+    help="Endpoints of service ports.",
+)
+@click.option(
+    "--max-slots",
+    default=SIZES["slots"] * 16,
+    show_default=True,
+    help="Places in lists of endpoints; a list takes whole lines of 16.",
+)
+@click.option(
+    "--max-source-ranges",
+    default=SIZES["ranges"],
+    show_default=True,
+    help="Prefixes of loadBalancerSourceRanges.",
+)
+@click.option(
+    "--max-affinity",
+    default=SIZES["affinity"],
+    show_default=True,
+    help="Clients remembered for session affinity; the oldest give way.",
+)
 @click.option("--bandwidth", type=click.Choice(["auto", "on", "off"]), default="auto", hidden=True)
 @click.option("-v", "--verbosity", default=0, show_default=True, help="More logs from 2 on.")
 @_later
 @click.pass_context
-def agent(context: click.Context, **flags: Any) -> None:  # fmt: skip
+def agent(context: click.Context, /, **flags: Any) -> None:
     """Serve this node until told to stop; the data path stays when the agent goes."""
     level = logging.DEBUG if flags["verbosity"] >= 2 else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s")

@@ -78,7 +78,7 @@ def status(api_socket: Path, bpffs: Path, output: str) -> int:  # noqa: ARG001 -
 @OUTPUT
 @_answers
 def check(cgroup: Path | None, bpffs: Path, api_socket: Path, output: str) -> int:  # noqa: ARG001
-    """Can this node run it? Lists each kernel feature: yes, no, unknown; exit 1 if one is missing."""
+    """Can this node run it? Lists each kernel feature: yes, no, unknown; exit 1 if one is not."""
     from lb.check import report  # noqa: PLC0415
     from lb.text import table  # noqa: PLC0415
 
@@ -144,7 +144,8 @@ def show(what: str, bpffs: Path, api_socket: Path, output: str) -> int:
 def plan(folder: Path, node_name: str, api_socket: Path, bpffs: Path, output: str) -> int:  # noqa: ARG001
     """What the maps would hold for the manifests in DIR; changes nothing and needs no root.
 
-    Exit 1 if any object or file cannot be used."""
+    Exit 1 if any object or file cannot be used.
+    """
     from lb.planning import planned  # noqa: PLC0415
 
     answer = planned(folder, node_name)

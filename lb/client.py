@@ -37,4 +37,3 @@ def ask(path: Path, question: str, *, timeout: float = 30.0) -> Any:
     finally:
         connection.close()
     return json.loads(body)
-

@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def node_name(given: str, host_name: str) -> str:
     """A node's name as Kubernetes writes it. Raises BadInput."""
-    name = (given if given else host_name).strip().lower()
+    name = (given or host_name).strip().lower()
     if not name:
         raise BadInput("--hostname-override: a node name cannot be blank")
     if not _NAME.fullmatch(name) or len(name) > 253:

@@ -187,7 +187,7 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One object is now `value`; None: gone, or not to be proxied. `refused` says what was left out.
+    """One object is now `value`; None: gone, or not to be proxied. `refused`: what was left out.
 
     Applying a change twice is the same as once. A change for an object that was never seen is
     legal in both directions (a slice before its service, a delete for nothing).

@@ -18,7 +18,7 @@ LONGEST = 255
 def text_of(unit: Unit) -> str:
     """How a unit is written in the map: no part can hold a slash."""
     service, port, protocol, family = unit
-    return "/".join([service.namespace, service.name, port, protocol.name, family.label])
+    return f"{service.namespace}/{service.name}/{port}/{protocol.name}/{family.label}"
 
 
 def unit_of(text: str) -> Unit:

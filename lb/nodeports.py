@@ -17,7 +17,7 @@ LOOPBACK = Address(bytes(15) + b"\1")
 PRIMARY = "primary"
 
 
-def accepting(  # noqa: PLR0913 - kube-proxy's settings, each by its name
+def accepting(
     held: Collection[Address],
     *,
     setting: Sequence[str],
@@ -30,10 +30,7 @@ def accepting(  # noqa: PLR0913 - kube-proxy's settings, each by its name
     ranges = None if PRIMARY in wanted else _ranges(wanted)
     found = {}
     for address in held:
-        if ranges is None:
-            accepts = address in primary
-        else:
-            accepts = _in_ranges(address, ranges)
+        accepts = address in primary if ranges is None else _in_ranges(address, ranges)
         if _is_loopback(address):
             accepts = accepts and localhost and mode in ("", "iptables")
         if address == LOOPBACK:

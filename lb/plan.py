@@ -137,7 +137,9 @@ def _frontends(
         (service.external_ips, FrontendType.EXTERNAL_IP),
         (service.load_balancer_ips, FrontendType.LOAD_BALANCER),
     ):
-        found += [one(address, port.port, kind) for address in addresses if family(address) == which]
+        found += [
+            one(address, port.port, kind) for address in addresses if family(address) == which
+        ]
     if len(found) > 1:  # one address may be named twice: the first kind in this order counts
         found = sorted({one.key: one for one in reversed(found)}.values(), key=order)
     return tuple(found)

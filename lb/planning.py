@@ -43,7 +43,6 @@ def planned(folder: Path, node: str) -> dict[str, Any]:
         "lines": lines(tables),
         "refused": [{"subject": o.subject, "reason": o.reason} for o in [*problems, *refused]],
         "failing": [
-            {"subject": str(unit), "reason": one.error}
-            for unit, one in reconciler.failing.items()
+            {"subject": str(unit), "reason": one.error} for unit, one in reconciler.failing.items()
         ],
     }

@@ -35,8 +35,11 @@ class Work(NamedTuple):
 
 
 class Reaper:
-    """A thread of its own. `map_fd` is the map `connected`; `alive` tells of a backend id and
-    its generation whether they are still in use."""
+    """A thread of its own.
+
+    `map_fd` is the map `connected`; `alive` tells of a backend id and its generation whether they
+    are still in use.
+    """
 
     def __init__(self, cgroup: Path, map_fd: int, alive: Callable[[int, int], bool]) -> None:
         self._cgroup, self._map_fd, self._alive = cgroup, map_fd, alive
@@ -116,7 +119,9 @@ class Reaper:
     def _end(self, one: sockdiag.Socket, reason: str) -> None:
         if sockdiag.destroy(one):
             self.ended += 1
-            log.info("ended a UDP socket to %s: %s", show_port(Address(one.address), one.port), reason)
+            log.info(
+                "ended a UDP socket to %s: %s", show_port(Address(one.address), one.port), reason
+            )
 
 
 def _drained(queued: queue.SimpleQueue[Work | None]) -> list[Work | None]:

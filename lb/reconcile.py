@@ -222,9 +222,7 @@ class Reconciler:
         self.claims.release(unit, given_up)
         return given_up
 
-    def _put_ranges(
-        self, unit: Unit, placed: Placed, plan: Plan, stale_ranges: set[bytes]
-    ) -> None:
+    def _put_ranges(self, unit: Unit, placed: Placed, plan: Plan, stale_ranges: set[bytes]) -> None:
         wanted = _range_keys(placed.service, plan)
         there = self._ranges.get(unit, set())
         if wanted - there:
@@ -269,9 +267,7 @@ class Reconciler:
                     wanted[key] = value
         gone = [key for key in gone if key in self.frontends]
         written = self._put_frontends(wanted, now)
-        outcome.appeared += [
-            key for key in written if key not in self.frontends and _is_udp(key)
-        ]
+        outcome.appeared += [key for key in written if key not in self.frontends and _is_udp(key)]
         self._note_written(written)
         removed = self._remove(self.tables.frontends.remove, gone)
         self._note_removed(removed)
@@ -313,9 +309,7 @@ class Reconciler:
         return True
 
     @staticmethod
-    def _remove(
-        remove: Callable[[Collection[bytes]], None], keys: Iterable[bytes]
-    ) -> list[bytes]:
+    def _remove(remove: Callable[[Collection[bytes]], None], keys: Iterable[bytes]) -> list[bytes]:
         """One by one, so that one failure keeps no other; those that went."""
         removed = []
         for key in keys:
@@ -383,4 +377,3 @@ def _is_udp(key: bytes) -> bool:
 
 def _full(name: str, capacity: int) -> MapFull:
     return MapFull(f"map full: {name} holds {capacity} entries; raise {FLAGS.get(name, '--max')}")
-

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from bpf.layout import Backend as BackendRecord
-from bpf.layout import BackendState, Empty, FrontendType, NameKind
+from bpf.layout import BackendState, Empty, FrontendType, Line, NameKind, RangeKey, ServiceFlag
 from bpf.layout import Frontend as FrontendRecord
-from bpf.layout import Line, RangeKey, ServiceFlag
 from bpf.layout import Service as ServiceRecord
 from lb.address import Address, Prefix
 from lb.names import unit_of, unpacked
@@ -26,7 +25,7 @@ from lb.tables import Tables
 
 
 class Found(msgspec.Struct):
-    """Everything in the tables. Names by kind and id; `orphans` are keys of frontends and ranges."""
+    """Everything in the tables. Names by kind and id; `orphans`: keys of frontends and ranges."""
 
     units: dict[Unit, Placed]
     extents: dict[Unit, tuple[int, int]]
@@ -98,7 +97,7 @@ def _frontends(tables: Tables) -> dict[int, tuple[Frontend, ...]]:
 
 def _ranges(tables: Tables) -> dict[int, tuple[Prefix, ...]]:
     groups: dict[int, list[Prefix]] = defaultdict(list)
-    for key, _ in tables.ranges.items():
+    for key, _ in tables.ranges.items():  # noqa: PERF102 - a map has no keys()
         record = RangeKey.unpack(key)
         groups[record.service].append(Prefix((Address(record.source), record.prefix - 32)))
     return {service: tuple(sorted(group)) for service, group in groups.items()}
@@ -214,5 +213,3 @@ def _placed(
         views=(record.view[0], record.view[1], record.view[2]),
         affinity=record.affinity_epoch << 32 | record.affinity_seconds,
     )
-
-

@@ -221,5 +221,3 @@ def drops(pins: Pins) -> list[Row]:
         for reason in Reason
         if reason is not Reason.NONE
     ]
-
-

@@ -61,8 +61,10 @@ def _failing(controller: Controller) -> list[dict[str, Any]]:
     """Services that the maps do not hold as asked for, each with what to do about it."""
     reconciler = controller.reconciler
     rows = [_row(unit, one.error) for unit, one in reconciler.failing.items()]
-    for unit, key, holder in reconciler.claims.losses():
-        rows.append(_row(unit, f"{show_key(key)} already leads to {holder}"))
+    rows += [
+        _row(unit, f"{show_key(key)} already leads to {holder}")
+        for unit, key, holder in reconciler.claims.losses()
+    ]
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["port_name"]))
 
 
@@ -106,8 +108,8 @@ def differences(reconciler: Reconciler) -> list[str]:
     found = restore(reconciler.tables)
     lines = list(found.faults)
     there = dict(reconciler.tables.frontends.items())
-    for key in there.keys() - reconciler.frontends.keys():
-        lines.append(f"frontend {show_key(key)} should not be there")
+    unwanted = there.keys() - reconciler.frontends.keys()
+    lines += [f"frontend {show_key(key)} should not be there" for key in unwanted]
     for key, value in reconciler.frontends.items():
         if there.get(key) != value:
             lines.append(f"frontend {show_key(key)} is {'wrong' if key in there else 'missing'}")
@@ -116,9 +118,8 @@ def differences(reconciler: Reconciler) -> list[str]:
 
 
 def _unit_differences(reconciler: Reconciler, found: Found) -> list[str]:
-    lines = []
-    for unit in found.units.keys() - reconciler.units.keys():
-        lines.append(f"{unit} should not be there")
+    unwanted = found.units.keys() - reconciler.units.keys()
+    lines = [f"{unit} should not be there" for unit in unwanted]
     for unit, placed in reconciler.units.items():
         if unit in reconciler.failing:
             continue

@@ -1,4 +1,4 @@
-"""Rows as tables for a terminal or a pipe, in columns with headings in capitals as kubectl has them."""
+"""Rows as tables for a terminal or a pipe, with headings in capitals as kubectl has them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ import sys
 import time
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     """SIGTERM came."""
 
 
