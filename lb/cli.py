@@ -46,14 +46,14 @@ def _json(value: Any) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="tidegate")
-def main() -> None:
+def tidegate() -> None:
     """A Kubernetes service load balancer that lives in the kernel."""
 
 
-main.add_command(agent)
+tidegate.add_command(agent)
 
 
-@main.command()
+@tidegate.command()
 @API_SOCKET
 @BPFFS
 @OUTPUT
@@ -71,7 +71,7 @@ def status(api_socket: Path, bpffs: Path, output: str) -> int:  # noqa: ARG001 -
     return 0 if answer["healthy"] else 1
 
 
-@main.command()
+@tidegate.command()
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -114,7 +114,7 @@ SHOWN = {
 }  # fmt: skip
 
 
-@main.command()
+@tidegate.command()
 @click.argument("what", type=click.Choice(list(SHOWN)), metavar="|".join(SHOWN))
 @BPFFS
 @API_SOCKET
@@ -134,7 +134,7 @@ def show(what: str, bpffs: Path, api_socket: Path, output: str) -> int:
     return 0
 
 
-@main.command()
+@tidegate.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--node-name", default="", help="Which node to plan for; decides what is local.")
 @API_SOCKET
@@ -154,12 +154,12 @@ def plan(folder: Path, node_name: str, api_socket: Path, bpffs: Path, output: st
     else:
         for line in answer["lines"]:
             click.echo(line)
-        for one in [*answer["refused"], *answer["failing"]]:
+        for one in [*answer["refused"], *answer["left_alone"], *answer["failing"]]:
             click.echo(f"{one['subject']}: {one['reason']}", err=True)
     return 1 if answer["refused"] or answer["failing"] else 0
 
 
-@main.command()
+@tidegate.command()
 @API_SOCKET
 @BPFFS
 @OUTPUT
@@ -177,7 +177,7 @@ def verify(api_socket: Path, bpffs: Path, output: str) -> int:  # noqa: ARG001
     return 0 if answer["good"] else 1
 
 
-@main.command()
+@tidegate.command()
 @BPFFS
 @CGROUP
 @API_SOCKET
@@ -194,3 +194,19 @@ def cleanup(bpffs: Path, cgroup: Path | None, api_socket: Path, output: str, dev
     else:
         click.echo(f"removed {len(removed)} pins" if removed else "nothing was there")
     return 0
+
+
+def main() -> None:
+    """The program. Wrong usage is one line, too, and exit status 2."""
+    try:
+        sys.exit(tidegate(prog_name="tidegate", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "tidegate"
+        click.echo(f"tidegate: {error.format_message()} See {command} --help.", err=True)
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)

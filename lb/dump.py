@@ -6,11 +6,11 @@ from typing import Any
 
 from bpf.layout import BackendState, Empty, View
 from lb.address import show_port
+from lb.names import show_key
 from lb.placing import Placed
 from lb.plan import Plan, Unit
 from lb.restore import restore
 from lb.show import TYPES
-from lb.status import show_key
 from lb.tables import Tables
 
 

@@ -6,8 +6,8 @@ use. Nothing that traffic depends on: a name that does not fit is an id 0, "unkn
 
 from __future__ import annotations
 
-from bpf.layout import Name, NameKey, NameKind
-from lb.address import Family
+from bpf.layout import FrontendKey, Name, NameKey, NameKind, Scope
+from lb.address import Address, Family, show_port
 from lb.model import Protocol, ServiceName
 from lb.plan import Unit
 
@@ -39,6 +39,15 @@ def unpacked(key: bytes, value: bytes) -> tuple[NameKind, int, str]:
     where = NameKey.unpack(key)
     text = Name.unpack(value).text.partition(b"\0")[0].decode(errors="replace")
     return NameKind(where.kind), where.id, text
+
+
+def show_key(key: bytes) -> str:
+    """A packed frontend key for people: `10.96.0.10:80/TCP`."""
+    record = FrontendKey.unpack(key)
+    protocol = Protocol(record.protocol).name
+    if record.scope == Scope.NODE:
+        return f"node port {record.port}/{protocol}"
+    return f"{show_port(Address(record.address), record.port)}/{protocol}"
 
 
 class Names:

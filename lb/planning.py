@@ -9,6 +9,7 @@ from typing import Any
 from lb.config import node_name
 from lb.dump import lines, summary
 from lb.errors import BadInput
+from lb.model import Refused
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.show import services
@@ -35,14 +36,19 @@ def planned(folder: Path, node: str) -> dict[str, Any]:
         if service is not None:
             plans[one] = plan(service, store.slices(one), here)
     reconciler.step(plans, now=0.0)
-    refused = [one for group in store.refused.values() for one in group if one.wrong]
+    notes = [*problems, *[one for group in store.refused.values() for one in group]]
     return {
         "node": name,
         "maps": summary(tables),
         "services": services(tables, None),
         "lines": lines(tables),
-        "refused": [{"subject": o.subject, "reason": o.reason} for o in [*problems, *refused]],
+        "refused": [_row(one) for one in notes if one.wrong],
+        "left_alone": [_row(one) for one in notes if not one.wrong],
         "failing": [
             {"subject": str(unit), "reason": one.error} for unit, one in reconciler.failing.items()
         ],
     }
+
+
+def _row(one: Refused) -> dict[str, str]:
+    return {"subject": one.subject, "reason": one.reason}

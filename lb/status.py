@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lb.address import show_port
 from lb.controller import Controller
+from lb.names import show_key
 from lb.plan import Unit
 from lb.reconcile import Reconciler
 from lb.restore import Found, restore
@@ -68,19 +68,6 @@ def _failing(controller: Controller) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["port_name"]))
 
 
-def show_key(key: bytes) -> str:
-    """A packed frontend key for people: `10.96.0.10:80/TCP`."""
-    from bpf.layout import FrontendKey, Scope  # noqa: PLC0415
-    from lb.address import Address  # noqa: PLC0415
-    from lb.model import Protocol  # noqa: PLC0415
-
-    record = FrontendKey.unpack(key)
-    protocol = Protocol(record.protocol).name
-    if record.scope == Scope.NODE:
-        return f"node port {record.port}/{protocol}"
-    return f"{show_port(Address(record.address), record.port)}/{protocol}"
-
-
 def _row(unit: Unit, error: str) -> dict[str, Any]:
     return {
         "namespace": unit.service.namespace,
@@ -93,14 +80,10 @@ def _row(unit: Unit, error: str) -> dict[str, Any]:
 
 
 def _refused(controller: Controller) -> list[dict[str, str]]:
-    """What is wrong with objects and files; what Kubernetes itself leaves alone is no fault."""
+    """What is wrong with files and objects; what Kubernetes itself leaves alone is no fault."""
     of_sources = [one for report in controller.reports.values() for one in report.problems]
-    of_objects = [one for group in controller.store.refused.values() for one in group]
-    return [
-        {"subject": one.subject, "reason": one.reason}
-        for one in [*of_sources, *of_objects]
-        if one.wrong
-    ]
+    of_objects = [one for group in controller.store.refused.values() for one in group if one.wrong]
+    return [{"subject": one.subject, "reason": one.reason} for one in of_sources + of_objects]
 
 
 def differences(reconciler: Reconciler) -> list[str]:
