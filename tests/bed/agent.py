@@ -23,8 +23,8 @@ from typing import Any
 from tests.bed.host import Host
 from tests.bed.process import BedError, Process, await_readable
 
-READY_SECONDS = 30.0
-"""An agent compiles its programs before it is ready."""
+READY_SECONDS = 30.0 * float(os.environ.get("TIDEGATE_PATIENCE", "1"))
+"""An agent compiles its programs before it is ready; patience is for emulated machines."""
 
 
 def command() -> list[str]:

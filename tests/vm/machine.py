@@ -1,0 +1,113 @@
+"""Boots a kernel on this machine's own files (virtme-ng, QEMU) and runs tests inside.
+
+Emulated, so some twenty times slower: for correctness, never for timing. The root file system
+is read-only inside; results come back through one folder that is not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / ".venv" / "kernel"
+"""Debian's linux-image, unpacked by `make setup`."""
+BOOT_SECONDS = 120.0
+PATIENCE = "8"
+"""By how much the bed waits longer for what it starts."""
+
+_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "kmod": "kmod", "busybox": "busybox-static"}
+
+_INSIDE = """\
+exec > {folder}/console 2>&1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TIDEGATE_PATIENCE={patience}
+export PYTHONDONTWRITEBYTECODE=1
+ip link set lo up
+cd {root}
+uname -r > {folder}/release
+{python} -m pytest -q -p no:cacheprovider --junitxml={folder}/results.xml {tests}
+"""
+
+
+class Result(NamedTuple):
+    """What ran inside: the kernel's release, failures by test, tests that passed and were skipped."""
+
+    release: str
+    passed: int
+    failures: dict[str, str]
+    skipped: dict[str, str]
+    console: str
+
+
+def missing() -> str:
+    """What this machine lacks to boot one, in a line; empty: nothing."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if os.uname().machine != "x86_64":
+        return "needs x86-64: the kernel that is unpacked is one"
+    absent = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    if absent:
+        return f"needs the packages {' '.join(absent)}"
+    if _vng() is None:
+        return "needs virtme-ng"
+    return "" if kernel() is not None else "needs a kernel in .venv/kernel: make setup"
+
+
+def kernel() -> Path | None:
+    """The kernel image; None: `make setup` could not get one."""
+    return next(iter(sorted(KERNELS.glob("boot/vmlinuz-*"))), None)
+
+
+def _vng() -> str | None:
+    beside = Path(sys.executable).parent / "vng"
+    return str(beside) if beside.exists() else shutil.which("vng")
+
+
+def run(tests: list[str], folder: Path, *, timeout: float) -> Result:
+    """Boot, run these tests (pytest's arguments), read the results. Raises TimeoutExpired."""
+    image, vng = kernel(), _vng()
+    assert image is not None
+    assert vng is not None
+    script = folder / "inside"
+    text = _INSIDE.format(
+        folder=folder,
+        patience=PATIENCE,
+        root=ROOT,
+        python=sys.executable,
+        tests=" ".join(tests),
+    )
+    script.write_text(f"#!/bin/bash\n{text}")
+    script.chmod(0o755)
+    command = [vng, "--disable-kvm", "--force-9p", "--run", str(image), "--memory", "2G"]
+    command += ["--cpus", "2", f"--rwdir={folder}", "--exec", str(script)]
+    path = f"{Path(vng).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, env=os.environ | {"PATH": path}, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, timeout=BOOT_SECONDS + timeout, check=False,
+    )  # fmt: skip
+    console = folder / "console"
+    said = console.read_text(errors="replace") if console.exists() else done.stdout + done.stderr
+    return _read(folder, said)
+
+
+def _read(folder: Path, console: str) -> Result:
+    release, results = folder / "release", folder / "results.xml"
+    if not results.exists():
+        return Result("", 0, {"boot": "no results came back"}, {}, console)
+    passed, failures, skipped = 0, {}, {}
+    for case in ET.parse(results).iter("testcase"):  # our own file
+        name = f"{case.get('classname')}::{case.get('name')}"
+        bad = [one for one in case if one.tag in ("failure", "error")]
+        left = case.find("skipped")
+        if bad:
+            failures[name] = bad[0].text or bad[0].get("message") or ""
+        elif left is not None:
+            skipped[name] = left.get("message") or ""
+        else:
+            passed += 1
+    return Result(release.read_text().strip(), passed, failures, skipped, console)
