@@ -46,7 +46,7 @@ def services(world: World) -> dict[str, Pair]:
 
 
 @KIND
-def test_tcp(world: World, services: dict[str, Pair], client: Host, kind: Kind) -> None:
+def test_tcp(services: dict[str, Pair], client: Host, kind: Kind) -> None:
     """A connect reaches a backend, with the client's own address; its peer is the service."""
     vip = getattr(services["web"], kind.family)
     rows = connect(client, vip, 80, *kind.options, count=4)
@@ -61,9 +61,7 @@ def test_tcp(world: World, services: dict[str, Pair], client: Host, kind: Kind) 
 
 @UDP
 @KIND
-def test_udp(
-    world: World, services: dict[str, Pair], client: Host, kind: Kind, how: tuple[str, ...]
-) -> None:
+def test_udp(services: dict[str, Pair], client: Host, kind: Kind, how: tuple[str, ...]) -> None:
     """Datagrams reach a backend; answers, and a connected socket's peer, show the service."""
     vip = getattr(services["echo"], kind.family)
     rows = datagrams(client, *[(vip, 80)] * 3, options=[*kind.options, *how])
@@ -74,7 +72,7 @@ def test_udp(
 
 
 @FAMILY
-def test_curl_and_dig(world: World, services: dict[str, Pair], client: Host, family: str) -> None:
+def test_curl_and_dig(services: dict[str, Pair], client: Host, family: str) -> None:
     """The programs that people use are served: curl by TCP, dig by UDP."""
     page = curl(client, url(getattr(services["web"], family)))
     assert (page.outcome, page.json["local_port"]) == (Outcome.OK, WEB)
