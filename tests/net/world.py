@@ -20,6 +20,9 @@ from tests.bed.network import Pair
 ECHO, WEB, DNS = 5000, 8080, 5353
 """What the pods of a cluster's fixture serve: UDP echo, nginx, dnsmasq."""
 
+ENDED = {"ECONNABORTED", "EDESTADDRREQ"}
+"""How the owner of a UDP socket learns that it was ended: in recv, or in send (udp_abort)."""
+
 FAMILIES = ("ipv4", "ipv6")
 _LABEL = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
