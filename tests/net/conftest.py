@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bed import Cluster, Pod, missing
+from tests.bed import Cluster, Host, Pod, missing
+from tests.net.world import World
 
 HERE = Path(__file__).parent
 
@@ -56,3 +57,28 @@ def two_nodes() -> Iterator[Cluster]:
             _serve(node.pod(f"web-{number}"))
             node.pod(f"app-{number}")
         yield cluster
+
+
+@pytest.fixture(scope="module", params=["one_node", "two_nodes"])
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """Agents on the nodes of a cluster, one node and then two, and nothing to serve yet.
+
+    A file names other clusters, and flags, by `parametrize("world", ..., indirect=True)`: NAME, or
+    a tuple of NAME and flags.
+    """
+    name, *flags = (request.param,) if isinstance(request.param, str) else request.param
+    cluster = request.getfixturevalue(name)
+    world = World(cluster, tmp_path_factory.mktemp("manifests"))
+    try:
+        world.start(*flags)
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture(params=["pod", "node"])
+def client(request: pytest.FixtureRequest, world: World) -> Host:
+    """A pod that is no backend, and the node's own processes, on n1."""
+    return world.app if request.param == "pod" else world.node
