@@ -8,7 +8,7 @@ import pytest
 
 from tests.vm.machine import Result, missing, run
 
-SUITE = ["tests/net/test_connect.py", "tests/net/test_empty.py"]
+SUITE = ["tests/net/test_connect.py"]
 SECONDS = 420.0
 
 
