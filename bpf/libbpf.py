@@ -166,7 +166,8 @@ def each_batch(fd: int, info: MapInfo, *, at_once: int = 4096) -> Iterator[tuple
     """Every entry of a hash map, thousands in a call. Raises OSError where batches do not work."""
     keys = ctypes.create_string_buffer(info.key_size * at_once)
     values = ctypes.create_string_buffer(info.value_size * at_once)
-    here, there = ctypes.create_string_buffer(8), ctypes.create_string_buffer(8)
+    # Where a batch ends is a number in a hash, and a whole key in an LPM trie.
+    here, there = (ctypes.create_string_buffer(max(8, info.key_size)) for _ in range(2))
     options, started, more = _options(), False, True
     while more:
         count = c_uint32(at_once)

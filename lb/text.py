@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -33,6 +34,6 @@ def _cell(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case list():
-            return "\n".join(map(str, value)) or "-"
+            return escape("\n".join(map(str, value))) or "-"
         case _:
-            return str(value).replace("[", "\\[") or "-"
+            return escape(str(value)) or "-"
