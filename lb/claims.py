@@ -38,34 +38,36 @@ class Claims:
         key = frontend.key
         self._wishes.setdefault(unit, set()).add(key)
         holder = self.held.get(key)
-        if holder is None or holder.unit == unit:
-            self.held[key] = Claim(unit, frontend)
-            return True
-        if _is_cluster_ip(frontend) and not _is_cluster_ip(holder.frontend):
-            self._waiting.setdefault(key, {})[holder.unit] = holder.frontend
-            self.held[key] = Claim(unit, frontend)
-            return True
-        self._waiting.setdefault(key, {})[unit] = frontend
-        return False
+        rivals = self._waiting.pop(key, {})
+        rivals[unit] = frontend
+        if holder is not None and holder.unit != unit:
+            rivals[holder.unit] = holder.frontend
+        self._settle(key, rivals, holder.unit if holder is not None else unit)
+        return self.held[key].unit == unit
 
     def release(self, unit: Unit, keys: Iterable[bytes]) -> None:
         """`unit` no longer wants the frontends with these keys."""
         wishes = self._wishes.get(unit, set())
         for key in keys:
-            wishes.discard(key)
-            waiting = self._waiting.get(key, {})
-            waiting.pop(unit, None)
-            holder = self.held.get(key)
-            if holder is None or holder.unit != unit:
+            if key not in wishes:
                 continue
-            del self.held[key]
-            if waiting:
-                following = min(waiting, key=lambda one: (not _is_cluster_ip(waiting[one]), one))
-                self.held[key] = Claim(following, waiting.pop(following))
-            if not waiting:
-                self._waiting.pop(key, None)
+            wishes.discard(key)
+            holder = self.held.pop(key)
+            rivals = self._waiting.pop(key, {})
+            rivals[holder.unit] = holder.frontend
+            del rivals[unit]
+            self._settle(key, rivals, holder.unit)
         if not wishes:
             self._wishes.pop(unit, None)
+
+    def _settle(self, key: bytes, rivals: dict[Unit, Frontend], incumbent: Unit) -> None:
+        """The best of the rivals holds the frontend, the others wait."""
+        if not rivals:
+            return
+        best = min(rivals, key=lambda one: (not _is_cluster_ip(rivals[one]), one != incumbent, one))
+        self.held[key] = Claim(best, rivals.pop(best))
+        if rivals:
+            self._waiting[key] = rivals
 
     def losses(self) -> list[tuple[Unit, bytes, Unit]]:
         """Who waits for which frontend, and who holds it."""

@@ -59,7 +59,7 @@ class Names:
         self._ids: dict[tuple[NameKind, str], int] = {}
         self._texts: dict[tuple[NameKind, int], str] = {}
         self._uses: dict[tuple[NameKind, int], int] = {}
-        self._free: list[int] = []
+        self._free: set[int] = set()
         self._next = 1
 
     def use(self, kind: NameKind, text: str) -> int:
@@ -84,6 +84,8 @@ class Names:
         self._ids[kind, text] = number
         self._texts[kind, number] = text
         self._uses[kind, number] = 0
+        self._free.discard(number)
+        self._free.update(range(self._next, number))
         self._next = max(self._next, number + 1)
 
     def forget_unused(self) -> None:
@@ -93,8 +95,10 @@ class Names:
 
     def _forget(self, kind: NameKind, number: int) -> None:
         del self._uses[kind, number]
-        del self._ids[kind, self._texts.pop((kind, number))]
-        self._free.append(number)
+        text = self._texts.pop((kind, number))
+        if self._ids[kind, text] == number:
+            del self._ids[kind, text]
+        self._free.add(number)
         key = NameKey(kind, number).pack()
         self.changed.pop(key, None)
         self.gone.add(key)

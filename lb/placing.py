@@ -124,14 +124,20 @@ class Placer:
         self.services.release(placed.service, now)
         return gone
 
-    def free_strays(self, services: Sequence[int], backends: Sequence[int], now: float) -> None:
-        """Clear ids that were found in use for nobody, once no frontend leads to them."""
-        for number in services:
-            self.tables.services.write(number, ServiceRecord(_EMPTY, 0, 0, 0).pack())
-            self.services.release(number, now)
-        for number in backends:
-            self.tables.backends.store_word(number, STATE, self.generations[number] << 32)
-            self.backends.release(number, now)
+    def free_stray_service(self, number: int, lines: Sequence[int], now: float) -> None:
+        """Clear an id that was found in use for nobody, once no frontend leads to it."""
+        size = ServiceRecord.SIZE
+        before = ServiceRecord.unpack(self.tables.services.read(number)[:size])
+        record = ServiceRecord(_EMPTY, 0, before.affinity_epoch, 0)
+        self.tables.services.write(number, record.pack())
+        for offset in lines:
+            self.lines.release(offset, now)
+        self.services.release(number, now)
+
+    def free_stray_backend(self, number: int, now: float) -> None:
+        """Clear an id that was found in use for nobody, once no service lists it."""
+        self.tables.backends.store_word(number, STATE, self.generations[number] << 32)
+        self.backends.release(number, now)
 
     def _take_backends(self, placed: Placed, plan: Plan, now: float) -> list[Where]:
         """Ids for the backends that have none yet; those backends."""
@@ -240,10 +246,11 @@ class Placer:
 
     def _free(self, placed: Placed, where: Where, now: float) -> Gone:
         """The address stays in the record: a program that chose it just now still reads it."""
-        spot = placed.backends.pop(where)
+        spot = placed.backends[where]
         word = self.generations[spot.id] << 32 | BackendState.FREE << 16
         word |= int.from_bytes(where[1].to_bytes(2), "little")
         self.tables.backends.store_word(spot.id, STATE, word)
+        del placed.backends[where]
         self.names.drop(NameKind.NODE, spot.node)
         self.names.drop(NameKind.ZONE, spot.zone)
         self.backends.release(spot.id, now)

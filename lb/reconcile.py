@@ -13,12 +13,14 @@ Not for deciding what a service should look like: that is `lb.plan`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
 from bpf.layout import Frontend as FrontendRecord
 from bpf.layout import FrontendKey, NameKey, NameKind, Range, RangeKey
+from bpf.maps import Hash
 from lb.claims import Claims
 from lb.errors import MapFull
 from lb.model import Protocol, ServiceName
@@ -75,6 +77,10 @@ class Reconciler:
         self._ranges: dict[Unit, set[bytes]] = {}
         self._leading: dict[int, int] = {}
         self._doomed: dict[int, tuple[Unit, Placed]] = {}
+        self._unsettled: set[bytes] = set()
+        """Keys of frontends whose entry is yet to be looked at: touched, or not removed."""
+        self._stale_ranges: set[bytes] = set()
+        self._untidy_at: float | None = None
         self._earlier: dict[Unit, Failing] = {}
         self._strays: Found | None = None
         self._guard = guard
@@ -95,6 +101,7 @@ class Reconciler:
             self.placer.backends.restore(number)
         for number in found.stray_services:
             self.placer.services.restore(number)
+            found.extents[number] = tuple([(o, 1) for o in self._adopt_lines(number, found)])
         self._note_written(dict(self.tables.frontends.items()))
         self._strays = found
         return found.faults
@@ -105,18 +112,27 @@ class Reconciler:
             self.placer.backends.restore(spot.id)
             spot.node = self._use(NameKind.NODE, spot.node, found)
             spot.zone = self._use(NameKind.ZONE, spot.zone, found)
-        if unit in found.extents:
-            try:
-                self.placer.lines.restore(*found.extents[unit])
-            except ValueError as error:
-                found.faults.append(f"{unit}: {error}")
-                placed.extents, placed.plan = (), None
+        placed.extents = self._adopt_lines(placed.service, found)
         if placed.plan is not None:
             for frontend in placed.plan.frontends:
                 self.claims.claim(unit, frontend)
-            self._ranges[unit] = _range_keys(placed.service, placed.plan)
+            if placed.plan.ranges:
+                self._ranges[unit] = _range_keys(placed.service, placed.plan)
+        if unit in found.torn or len(placed.extents) != len(found.extents[placed.service]):
+            placed.plan = None
         self.units[unit] = placed
         self._of_service.setdefault(unit.service, set()).add(unit)
+
+    def _adopt_lines(self, service: int, found: Found) -> tuple[int, ...]:
+        """The offsets of the extents in use, without those that overlap another's."""
+        offsets = []
+        for offset, lines in found.extents.get(service, ()):
+            try:
+                self.placer.lines.restore(offset, lines)
+                offsets.append(offset)
+            except ValueError as error:
+                found.faults.append(f"service {service}: {error}")
+        return tuple(offsets)
 
     def _use(self, kind: NameKind, number: int, found: Found) -> int:
         return self.placer.names.use(kind, found.names.get((kind, number), ""))
@@ -129,20 +145,18 @@ class Reconciler:
 
     def due(self, now: float) -> set[ServiceName]:
         """Services with a unit whose next try is due."""
-        due = {unit.service for unit, one in self.failing.items() if one.retry_at <= now}
-        return due | {unit.service for unit, _ in self._doomed.values()}
+        return {unit.service for unit, one in self.failing.items() if one.retry_at <= now}
 
     def next_retry(self) -> float | None:
-        """When `due` will have something; None: never."""
-        if self._doomed:
-            return 0.0
-        return min((one.retry_at for one in self.failing.values()), default=None)
+        """When to step again though nothing changed, with what is `due` then; None: never."""
+        times = [one.retry_at for one in self.failing.values()]
+        if self._untidy_at is not None:
+            times.append(self._untidy_at)
+        return min(times, default=None)
 
     def step(self, plans: Mapping[ServiceName, Collection[Plan]], now: float) -> Outcome:
         """Make the maps hold these plans; a service without plans goes. `now` in seconds."""
         outcome = Outcome(0, [], [])
-        touched: set[bytes] = set()
-        stale_ranges: set[bytes] = set()
         wanted = {plan.unit for group in plans.values() for plan in group}
         self._earlier = dict(self.failing)
         for unit in self._earlier:
@@ -150,20 +164,25 @@ class Reconciler:
                 del self.failing[unit]
         for service in plans:
             for unit in self._of_service.get(service, set()) - wanted:
-                self._doom(unit, touched, stale_ranges)
-        named: dict[bytes, bytes] = {}
-        for group in plans.values():
-            for plan in group:
-                self._try(plan, now, outcome, touched, stale_ranges, named)
-        self._write_names(named, now)
-        self._write_frontends(touched, now, outcome)
-        self._remove(self.tables.ranges.remove, stale_ranges)
+                self._doom(unit)
+        placed = [
+            plan.unit for group in plans.values() for plan in group if self._try(plan, now, outcome)
+        ]
+        self._write_names(placed, now)
+        self._write_frontends(now, outcome)
+        self._stale_ranges -= self._remove(self.tables.ranges, self._stale_ranges)
         self._bury(now, outcome)
-        self._remove(self.tables.names.remove, self.placer.names.gone)
-        self.placer.names.gone = set()
+        self._tidy(now)
         return outcome
 
-    def _doom(self, unit: Unit, touched: set[bytes], stale_ranges: set[bytes]) -> None:
+    def _tidy(self, now: float) -> None:
+        """What could not be removed is tried again by and by; until then nothing takes its id."""
+        gone = self.placer.names.gone
+        gone -= self._remove(self.tables.names, gone)
+        left = self._doomed or self._unsettled or self._stale_ranges or gone
+        self._untidy_at = now + RETRY_SECONDS[0] if left else None
+
+    def _doom(self, unit: Unit) -> None:
         """The unit goes once no frontend leads to it."""
         placed = self.units.pop(unit)
         units = self._of_service[unit.service]
@@ -171,23 +190,16 @@ class Reconciler:
         if not units:
             del self._of_service[unit.service]
         self.failing.pop(unit, None)
-        touched |= self._release(unit, ())
-        stale_ranges |= self._ranges.pop(unit, set())
+        self._release(unit, ())
+        self._stale_ranges |= self._ranges.pop(unit, set())
         self._doomed[placed.service] = (unit, placed)
 
-    def _try(  # noqa: PLR0913, PLR0917 - the step's own accounts
-        self,
-        plan: Plan,
-        now: float,
-        outcome: Outcome,
-        touched: set[bytes],
-        stale_ranges: set[bytes],
-        named: dict[bytes, bytes],
-    ) -> None:
+    def _try(self, plan: Plan, now: float, outcome: Outcome) -> bool:
+        """All of a unit but its name and its frontends; False: nothing to do, or it failed."""
         unit = plan.unit
         placed = self.units.get(unit)
         if placed is not None and placed.plan == plan and unit not in self.failing:
-            return
+            return False
         was_silent = placed is not None and placed.plan is not None and placed.plan.drops()
         try:
             if plan.drops():
@@ -195,20 +207,20 @@ class Reconciler:
             if placed is None:
                 placed = self._new(unit, now)
             gone = self.placer.place(placed, plan, now)
-            self._put_ranges(unit, placed, plan, stale_ranges)
+            outcome.lost += [Lost(unit, one) for one in gone]
+            self._put_ranges(unit, placed, plan)
         except (MapFull, OSError, IndexError) as error:
             self._fail(unit, str(error), now)
-            return
+            return False
         self.failing.pop(unit, None)
         outcome.writes += 1
         if was_silent and not plan.drops() and unit.protocol is Protocol.UDP:
             outcome.appeared += [one.key for one in plan.frontends]
-        outcome.lost += [Lost(unit, one) for one in gone]
-        named.update([packed(NameKind.SERVICE, placed.service, text_of(unit))])
-        touched |= self._release(unit, {one.key for one in plan.frontends})
+        self._release(unit, {one.key for one in plan.frontends})
         for frontend in plan.frontends:
             self.claims.claim(unit, frontend)
-            touched.add(frontend.key)
+            self._unsettled.add(frontend.key)
+        return True
 
     def _new(self, unit: Unit, now: float) -> Placed:
         placed = self.placer.new(now)
@@ -216,23 +228,26 @@ class Reconciler:
         self._of_service.setdefault(unit.service, set()).add(unit)
         return placed
 
-    def _release(self, unit: Unit, kept: Collection[bytes]) -> set[bytes]:
-        """Give up the claims on all frontends but `kept`; their keys."""
+    def _release(self, unit: Unit, kept: Collection[bytes]) -> None:
+        """Give up the claims on all frontends but `kept`."""
         given_up = self.claims.of(unit) - set(kept)
         self.claims.release(unit, given_up)
-        return given_up
+        self._unsettled |= given_up
 
-    def _put_ranges(self, unit: Unit, placed: Placed, plan: Plan, stale_ranges: set[bytes]) -> None:
+    def _put_ranges(self, unit: Unit, placed: Placed, plan: Plan) -> None:
+        """One by one, so that it is known which are there when one fails."""
         wanted = _range_keys(placed.service, plan)
-        there = self._ranges.get(unit, set())
-        if wanted - there:
-            self._put("ranges", dict.fromkeys(wanted - there, _RANGE))
-        stale_ranges |= there - wanted
-        self._ranges[unit] = wanted
-        if not wanted:
+        there = self._ranges.setdefault(unit, set())
+        for key in wanted - there:
+            self._put("ranges", {key: _RANGE})
+            there.add(key)
+        self._stale_ranges |= there - wanted
+        self._stale_ranges -= wanted
+        there &= wanted
+        if not there:
             del self._ranges[unit]
 
-    def _put(self, name: str, entries: dict[bytes, bytes]) -> None:
+    def _put(self, name: str, entries: Mapping[bytes, bytes]) -> None:
         """Raises MapFull where the kernel says so, else OSError."""
         table = getattr(self.tables, name)
         try:
@@ -242,22 +257,23 @@ class Reconciler:
                 raise _full(name, table.capacity) from error
             raise
 
-    def _write_names(self, named: dict[bytes, bytes], now: float) -> None:
+    def _write_names(self, units: Iterable[Unit], now: float) -> None:
         """Without its name a service serves, but a restart would not know it."""
-        entries = named | self.placer.names.changed
-        if not entries:
-            return
-        try:
-            self._put("names", entries)
-        except (MapFull, OSError) as error:
-            for key in named:
-                self._fail_service(NameKey.unpack(key).id, str(error), now)
-        self.placer.names.changed = {}
+        owners: dict[bytes, Unit] = {}
+        entries = dict(self.placer.names.changed)
+        for unit in units:
+            key, value = packed(NameKind.SERVICE, self.units[unit].service, text_of(unit))
+            owners[key], entries[key] = unit, value
+        failed = self._put_all("names", entries)
+        for key in failed.keys() & owners.keys():
+            self._fail(owners[key], failed[key], now)
+        for key in self.placer.names.changed.keys() - failed.keys():
+            del self.placer.names.changed[key]
 
-    def _write_frontends(self, touched: set[bytes], now: float, outcome: Outcome) -> None:
+    def _write_frontends(self, now: float, outcome: Outcome) -> None:
         wanted: dict[bytes, bytes] = {}
         gone: list[bytes] = []
-        for key in touched:
+        for key in self._unsettled:
             claim = self.claims.held.get(key)
             if claim is None:
                 gone.append(key)
@@ -266,11 +282,15 @@ class Reconciler:
                 if self.frontends.get(key) != value:
                     wanted[key] = value
         gone = [key for key in gone if key in self.frontends]
-        written = self._put_frontends(wanted, now)
+        failed = self._put_all("frontends", wanted)
+        for key, error in failed.items():
+            self._fail(self.claims.held[key].unit, error, now)
+        written = {key: value for key, value in wanted.items() if key not in failed}
         outcome.appeared += [key for key in written if key not in self.frontends and _is_udp(key)]
         self._note_written(written)
-        removed = self._remove(self.tables.frontends.remove, gone)
+        removed = self._remove(self.tables.frontends, gone)
         self._note_removed(removed)
+        self._unsettled = set(gone) - removed
         outcome.writes += len(written) + len(removed)
 
     def _note_written(self, entries: Mapping[bytes, bytes]) -> None:
@@ -290,42 +310,42 @@ class Reconciler:
         service = self.units[unit].service
         return FrontendRecord(service, frontend.type, frontend.flags).pack()
 
-    def _put_frontends(self, wanted: dict[bytes, bytes], now: float) -> dict[bytes, bytes]:
-        """Those that were written: all at once, or else one by one to find out which can."""
-        if not wanted:
+    def _put_all(self, name: str, entries: Mapping[bytes, bytes]) -> dict[bytes, str]:
+        """All at once, or else one by one; why, for each that could not be written."""
+        if not entries:
             return {}
-        try:
-            self._put("frontends", wanted)
-        except (MapFull, OSError):
-            return {k: v for k, v in wanted.items() if self._put_frontend(k, v, now)}
-        return wanted
-
-    def _put_frontend(self, key: bytes, value: bytes, now: float) -> bool:
-        try:
-            self._put("frontends", {key: value})
-        except (MapFull, OSError) as error:
-            self._fail(self.claims.held[key].unit, str(error), now)
-            return False
-        return True
+        with suppress(MapFull, OSError):
+            self._put(name, entries)
+            return {}
+        failed = {}
+        for key, value in entries.items():
+            try:
+                self._put(name, {key: value})
+            except (MapFull, OSError) as error:
+                failed[key] = str(error)
+        return failed
 
     @staticmethod
-    def _remove(remove: Callable[[Collection[bytes]], None], keys: Iterable[bytes]) -> list[bytes]:
+    def _remove(table: Hash, keys: Iterable[bytes]) -> set[bytes]:
         """One by one, so that one failure keeps no other; those that went."""
-        removed = []
+        removed = set()
         for key in keys:
-            try:
-                remove([key])
-            except OSError:
-                continue
-            removed.append(key)
+            with suppress(OSError):
+                table.remove([key])
+                removed.add(key)
         return removed
 
     def _bury(self, now: float, outcome: Outcome) -> None:
-        """Free the units to which no frontend in the maps leads any more."""
+        """Free the units to which nothing in the maps leads any more."""
+        stale = {RangeKey.unpack(key).service for key in self._stale_ranges}
         for number, (unit, placed) in list(self._doomed.items()):
-            if number in self._leading:  # a removal failed
+            if number in self._leading:  # a removal failed, or a write of who takes over
                 left = [k for k, value in self.frontends.items() if _service_of(value) == number]
-                self._note_removed(self._remove(self.tables.frontends.remove, left))
+                self._note_removed(self._remove(self.tables.frontends, left))
+            name = NameKey(NameKind.SERVICE, number).pack()
+            if number in self._leading or number in stale:
+                continue
+            if not self._remove(self.tables.names, [name]):
                 continue
             try:
                 gone = self.placer.remove(placed, now)
@@ -334,12 +354,6 @@ class Reconciler:
             del self._doomed[number]
             outcome.writes += 1
             outcome.lost += [Lost(unit, one) for one in gone]
-            self._remove(self.tables.names.remove, [NameKey(NameKind.SERVICE, number).pack()])
-
-    def _fail_service(self, number: int, error: str, now: float) -> None:
-        for unit, placed in self.units.items():
-            if placed.service == number:
-                self._fail(unit, error, now)
 
     def _fail(self, unit: Unit, error: str, now: float) -> None:
         before = self._earlier.get(unit)
@@ -355,10 +369,16 @@ class Reconciler:
         found, self._strays = self._strays, None
         if found is None:
             return
-        orphans = [key for key in found.orphan_frontends if key not in self.claims.held]
-        self._note_removed(self._remove(self.tables.frontends.remove, orphans))
-        self._remove(self.tables.ranges.remove, found.orphan_ranges)
-        self.placer.free_strays(found.stray_services, found.stray_backends, now)
+        orphans = [key for key in self.frontends if key not in self.claims.held]
+        self._note_removed(self._remove(self.tables.frontends, orphans))
+        known = set().union(*self._ranges.values())
+        there = [key for key, _ in self.tables.ranges.items()]
+        self._remove(self.tables.ranges, [key for key in there if key not in known])
+        for number in found.stray_services:
+            lines = [offset for offset, _ in found.extents[number]]
+            self.placer.free_stray_service(number, lines, now)
+        for number in found.stray_backends:
+            self.placer.free_stray_backend(number, now)
         self.placer.names.forget_unused()
 
 

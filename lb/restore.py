@@ -2,13 +2,14 @@
 
 One reading serves four: the agent that starts on the maps of the one before it, `verify`,
 `show` with the agent dead, and the golden tests. It trusts nothing: an entry that contradicts
-the rest is an orphan, named and left for the caller to remove. Writes nothing.
+the rest is named and left for the caller to remove. Writes nothing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -25,17 +26,18 @@ from lb.tables import Tables
 
 
 class Found(msgspec.Struct):
-    """Everything in the tables. Names by kind and id; `orphans`: keys of frontends and ranges."""
+    """Everything in the tables. Names by kind and id."""
 
     units: dict[Unit, Placed]
-    extents: dict[Unit, tuple[int, int]]
-    """Offset and lines of each unit that has any."""
+    torn: set[Unit]
+    """Units whose entries contradict each other, as a kill in the midst of a switch leaves them."""
+    extents: dict[int, tuple[tuple[int, int], ...]]
+    """By service id, what its views point to: offset and lines of one run, but for torn ones."""
     generations: dict[int, int]
     """By backend id, those that were ever in use."""
     names: dict[tuple[NameKind, int], str]
-    orphan_frontends: list[bytes]
-    orphan_ranges: list[bytes]
     stray_services: list[int]
+    """Ids in use, or led to, for no unit."""
     stray_backends: list[int]
     """Ids in use for no unit."""
     faults: list[str]
@@ -44,39 +46,48 @@ class Found(msgspec.Struct):
 
 class _Lists(NamedTuple):
     masks: dict[int, int]
-    extent: tuple[int, int] | None
+    extents: tuple[tuple[int, int], ...]
+    broken: bool
 
 
 def restore(tables: Tables) -> Found:
     """Read all tables. Raises OSError."""
     names = {}
     for key, value in tables.names.items():
-        kind, number, text = unpacked(key, value)
-        names[kind, number] = text
+        with suppress(ValueError):  # a kind that is not known here
+            kind, number, text = unpacked(key, value)
+            names[kind, number] = text
     frontends = _frontends(tables)
     ranges = _ranges(tables)
     backends, generations = _backends(tables)
-    found = Found({}, {}, generations, names, [], [], [], [], [])
+    found = Found({}, set(), {}, generations, names, [], [], [])
     services = _services(tables)
     for number, record in services.items():
+        lists = _lists(tables, record)
+        found.extents[number] = lists.extents
         unit = _unit(names.get((NameKind.SERVICE, number), ""))
         if unit is None or unit in found.units:
             found.faults.append(f"service {number} has no name of its own")
             found.stray_services.append(number)
             continue
-        lists = _lists(tables, record, found.faults, unit)
-        own = backends.pop(number, {})
-        plan = _plan(unit, record, own, lists.masks, frontends.pop(number, ()), names)
-        plan = msgspec.structs.replace(plan, ranges=ranges.pop(number, ()))
-        found.units[unit] = _placed(number, record, own, plan, lists)
-        if lists.extent is not None:
-            found.extents[unit] = lists.extent
-        if set(lists.masks) - set(own):
+        own, copies = _without_copies(backends.pop(number, {}), lists.masks)
+        found.stray_backends += copies
+        plan = _plan(unit, record, own, lists.masks, frontends.get(number, ()), names)
+        plan = msgspec.structs.replace(plan, ranges=ranges.get(number, ()))
+        found.units[unit] = _placed(number, record, own, plan)
+        if lists.broken or lists.masks.keys() - own.keys():
             found.faults.append(f"{unit} lists a backend that is not there")
-            found.units[unit].plan = None
-    found.orphan_frontends = [one.key for group in frontends.values() for one in group]
-    found.orphan_ranges = [_range_key(s, one) for s, group in ranges.items() for one in group]
-    found.stray_backends = [number for group in backends.values() for number in group]
+            found.torn.add(unit)
+        elif len(lists.extents) > 1 or any(
+            one.views != lists.masks.get(number, 0) for number, one in own.items()
+        ):
+            found.faults.append(f"{unit} was left in the midst of a switch")
+            found.torn.add(unit)
+    for number in sorted((frontends.keys() | ranges.keys()) - services.keys()):
+        found.faults.append(f"service {number} is led to and not there")
+        if 0 < number < tables.services.capacity:
+            found.stray_services.append(number)
+    found.stray_backends += [number for group in backends.values() for number in group]
     return found
 
 
@@ -91,7 +102,9 @@ def _frontends(tables: Tables) -> dict[int, tuple[Frontend, ...]]:
     groups: dict[int, list[Frontend]] = defaultdict(list)
     for key, value in tables.frontends.items():
         record = FrontendRecord.unpack(value)
-        groups[record.service].append(Frontend(key, FrontendType(record.type), record.flags))
+        with suppress(ValueError):  # a type that is not known here
+            kind = FrontendType(record.type)
+            groups[record.service].append(Frontend(key, kind, record.flags))
     return {service: tuple(sorted(group, key=order)) for service, group in groups.items()}
 
 
@@ -103,15 +116,11 @@ def _ranges(tables: Tables) -> dict[int, tuple[Prefix, ...]]:
     return {service: tuple(sorted(group)) for service, group in groups.items()}
 
 
-def _range_key(service: int, prefix: Prefix) -> bytes:
-    return RangeKey(prefix[1] + 32, service, prefix[0]).pack()
-
-
 def _services(tables: Tables) -> dict[int, ServiceRecord]:
     size = tables.services.size
     raw = tables.services.read(0, tables.services.capacity)
     records = {}
-    for number in range(tables.services.capacity):
+    for number in range(1, tables.services.capacity):
         if raw[number * size + 32] & ServiceFlag.USED:  # cheap: most are not
             start = number * size
             records[number] = ServiceRecord.unpack(raw[start : start + ServiceRecord.SIZE])
@@ -127,41 +136,58 @@ def _backends(
     raw = tables.backends.read(0, tables.backends.capacity)
     words = memoryview(raw).cast("I")
     step = tables.backends.size // 4
-    for number in range(tables.backends.capacity):
+    for number in range(1, tables.backends.capacity):
         generation = words[number * step + 5]
         if not generation:
             continue
         generations[number] = generation
         start = number * tables.backends.size
         record = BackendRecord.unpack(raw[start : start + BackendRecord.SIZE])
-        if record.state != BackendState.FREE:
+        if record.state in (BackendState.READY, BackendState.TERMINATING):
             groups[record.service][number] = record
     return groups, generations
 
 
-def _lists(tables: Tables, record: ServiceRecord, faults: list[str], unit: Unit) -> _Lists:
+def _without_copies(
+    backends: dict[int, BackendRecord], masks: Mapping[int, int]
+) -> tuple[dict[int, BackendRecord], list[int]]:
+    """One id for each address and port, the one that is listed; and the ids of the others."""
+    best: dict[Where, int] = {}
+    for number in sorted(backends, key=lambda one: not masks.get(one)):
+        best.setdefault((Address(backends[number].address), backends[number].port), number)
+    copies = sorted(backends.keys() - best.values())
+    return {number: backends[number] for number in best.values()}, copies
+
+
+def _lists(tables: Tables, record: ServiceRecord) -> _Lists:
     """By backend id the views that list it, and where the lists lie."""
     masks: dict[int, int] = {}
-    spans = set()
+    lines: set[int] = set()
+    broken = False
     for view, word in enumerate(record.view):
         count, line = word & 0xFFFFFFFF, word >> 32
         if not count:
             continue
-        lines = -(-count // Line.SLOTS)
-        spans.add((line, lines))
-        try:
-            raw = tables.slots.read(line, lines)
-        except IndexError:
-            faults.append(f"{unit} points beyond the slots")
+        end = line + -(-count // Line.SLOTS)
+        if not line or end > tables.slots.capacity:
+            broken = True
             continue
-        slots = memoryview(raw).cast("I")
+        lines.update(range(line, end))
+        slots = memoryview(tables.slots.read(line, end - line)).cast("I")
         for number in slots[:count]:
             masks[number] = masks.get(number, 0) | 1 << view
-    if not spans:
-        return _Lists(masks, None)
-    start = min(line for line, _ in spans)
-    end = max(line + lines for line, lines in spans)
-    return _Lists(masks, (start, end - start))
+    return _Lists(masks, _runs(lines), broken)
+
+
+def _runs(lines: set[int]) -> tuple[tuple[int, int], ...]:
+    """One extent if the lines lie side by side as they were taken; else each line by itself."""
+    if not lines:
+        return ()
+    start, count = min(lines), len(lines)
+    aligned = start % (1 << (count - 1).bit_length()) == 0
+    if aligned and max(lines) == start + count - 1:
+        return ((start, count),)
+    return tuple([(line, 1) for line in sorted(lines)])
 
 
 def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
@@ -199,7 +225,6 @@ def _placed(
     record: ServiceRecord,
     backends: Mapping[int, BackendRecord],
     plan: Plan,
-    lists: _Lists,
 ) -> Placed:
     spots: dict[Where, Spot] = {
         (Address(one.address), one.port): Spot(backend, one.node, one.zone)
@@ -209,7 +234,6 @@ def _placed(
         service=number,
         plan=plan,
         backends=spots,
-        extents=(lists.extent[0],) if lists.extent is not None else (),
         views=(record.view[0], record.view[1], record.view[2]),
         affinity=record.affinity_epoch << 32 | record.affinity_seconds,
     )

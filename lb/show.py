@@ -181,7 +181,7 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
     found = restore(tables)
     used = {
         "services": len(found.units),
-        "slots": sum(lines for _, lines in found.extents.values()),
+        "slots": sum(lines for group in found.extents.values() for _, lines in group),
         "backends": sum(len(placed.backends) for placed in found.units.values()),
     }
     used["loads"] = used["backends"]
