@@ -7,6 +7,7 @@ the rest is an orphan, named and left for the caller to remove. Writes nothing.
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -31,8 +32,8 @@ class Found(msgspec.Struct):
     units: dict[Unit, Placed]
     extents: dict[Unit, tuple[int, int]]
     """Offset and lines of each unit that has any."""
-    generations: dict[int, int]
-    """By backend id, those that were ever in use."""
+    generations: array[int]
+    """By backend id; 0: never in use."""
     names: dict[tuple[NameKind, int], str]
     orphan_frontends: list[bytes]
     orphan_ranges: list[bytes]
@@ -121,18 +122,14 @@ def _services(tables: Tables) -> dict[int, ServiceRecord]:
 
 def _backends(
     tables: Tables,
-) -> tuple[dict[int, dict[int, BackendRecord]], dict[int, int]]:
+) -> tuple[dict[int, dict[int, BackendRecord]], array[int]]:
     """In use by service and id; and generations by id."""
     groups: dict[int, dict[int, BackendRecord]] = defaultdict(dict)
-    generations: dict[int, int] = {}
     raw = tables.backends.read(0, tables.backends.capacity)
-    words = memoryview(raw).cast("I")
-    step = tables.backends.size // 4
-    for number in range(tables.backends.capacity):
-        generation = words[number * step + 5]
+    generations = array("I", memoryview(raw).cast("I")[5 :: tables.backends.size // 4].tobytes())
+    for number, generation in enumerate(generations):
         if not generation:
             continue
-        generations[number] = generation
         start = number * tables.backends.size
         record = BackendRecord.unpack(raw[start : start + BackendRecord.SIZE])
         if record.state != BackendState.FREE:
