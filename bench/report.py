@@ -48,15 +48,21 @@ def _command() -> str:
 
 
 def machine() -> dict[str, Value]:
-    """What a figure depends on: kernel, processor, Python, date, commit and command."""
+    """What a figure depends on: kernel, processor, Python, date, load, commit and command.
+
+    `load` is the mean of the last minute, the benchmark itself included; `note` is what the
+    variable BENCH_NOTE says, such as who else was at work.
+    """
     return {
         "kernel": platform.release(),
         "cpu": _cpu(),
         "cpus": os.cpu_count() or 0,
         "python": platform.python_version(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load": round(os.getloadavg()[0], 2),
         "commit": _commit(),
         "command": _command(),
+        "note": os.environ.get("BENCH_NOTE", ""),
     }
 
 

@@ -46,7 +46,7 @@ class Frontend(NamedTuple):
     flags: int = 0
 
 
-class Backend(NamedTuple):
+class Backend(msgspec.Struct, frozen=True, gc=False):
     """An endpoint of a unit. `views`: bit n set where it may be chosen in view n."""
 
     address: Address

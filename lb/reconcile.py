@@ -90,8 +90,7 @@ class Reconciler:
     def adopt(self) -> list[str]:
         """Take over what an agent before left in the maps; what was wrong there. Raises OSError."""
         found = restore(self.tables)
-        for number, generation in found.generations.items():
-            self.placer.generations[number] = generation
+        self.placer.generations = found.generations
         for (kind, number), text in found.names.items():
             if kind is not NameKind.SERVICE:
                 self.placer.names.restore(kind, number, text)
@@ -199,6 +198,7 @@ class Reconciler:
         unit = plan.unit
         placed = self.units.get(unit)
         if placed is not None and placed.plan == plan and unit not in self.failing:
+            placed.plan = plan  # its parts are the store's; what was read back may go
             return False
         was_silent = placed is not None and placed.plan is not None and placed.plan.drops()
         try:

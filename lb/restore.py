@@ -7,6 +7,7 @@ the rest is named and left for the caller to remove. Writes nothing.
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,8 +34,8 @@ class Found(msgspec.Struct):
     """Units whose entries contradict each other, as a kill in the midst of a switch leaves them."""
     extents: dict[int, tuple[tuple[int, int], ...]]
     """By service id, what its views point to: offset and lines of one run, but for torn ones."""
-    generations: dict[int, int]
-    """By backend id, those that were ever in use."""
+    generations: array[int]
+    """By backend id; 0: never in use."""
     names: dict[tuple[NameKind, int], str]
     stray_services: list[int]
     """Ids in use, or led to, for no unit."""
@@ -129,18 +130,14 @@ def _services(tables: Tables) -> dict[int, ServiceRecord]:
 
 def _backends(
     tables: Tables,
-) -> tuple[dict[int, dict[int, BackendRecord]], dict[int, int]]:
+) -> tuple[dict[int, dict[int, BackendRecord]], array[int]]:
     """In use by service and id; and generations by id."""
     groups: dict[int, dict[int, BackendRecord]] = defaultdict(dict)
-    generations: dict[int, int] = {}
     raw = tables.backends.read(0, tables.backends.capacity)
-    words = memoryview(raw).cast("I")
-    step = tables.backends.size // 4
-    for number in range(1, tables.backends.capacity):
-        generation = words[number * step + 5]
-        if not generation:
+    generations = array("I", memoryview(raw).cast("I")[5 :: tables.backends.size // 4].tobytes())
+    for number, generation in enumerate(generations):
+        if not (number and generation):  # id 0 is nobody
             continue
-        generations[number] = generation
         start = number * tables.backends.size
         record = BackendRecord.unpack(raw[start : start + BackendRecord.SIZE])
         if record.state in (BackendState.READY, BackendState.TERMINATING):

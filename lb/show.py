@@ -161,8 +161,9 @@ def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
     seconds, epoch = placed.affinity & 0xFFFFFFFF, placed.affinity >> 32
     age = (now - memory.used) / 1e9
     spots = {spot.id: place for place, spot in placed.backends.items()}
-    alive = found.generations.get(memory.backend) == memory.generation
-    if memory.epoch != epoch or age >= seconds or not alive or memory.backend not in spots:
+    if memory.epoch != epoch or age >= seconds or memory.backend not in spots:
+        return None
+    if found.generations[memory.backend] != memory.generation:
         return None
     address, port = spots[memory.backend]
     cookie = int.from_bytes(where.client[8:], "big")

@@ -35,7 +35,7 @@ uname -r > {folder}/release
 
 
 class Result(NamedTuple):
-    """What ran inside: the kernel's release, failures by test, tests that passed and were skipped."""
+    """What ran inside: the kernel's release, and what became of the tests."""
 
     release: str
     passed: int

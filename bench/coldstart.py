@@ -1,0 +1,104 @@
+"""How long an agent takes from its start until everything is applied, and the memory it needs.
+
+`python -m bench.coldstart [SERVICES ...]`, 10 endpoints a service, from JSON manifests. `nothing`:
+no pins, so the programs are compiled; `restart`: all is there from the agent before. From exec to
+READY=1, with the phases of `bench.phases`. Memory is the agent's peak (VmHWM), without the
+compiler's process. Best of a few starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import load
+from bench.phases import PHASES
+from bench.report import Value, report
+from tests.bed import Agent, Cluster, Manifests
+
+COUNTS = (10, 1000, 10_000)
+STARTS = 3
+GOAL_SECONDS, GOAL_MIB = 2.0, 150
+"""DESIGN 10, with 10,000 services from an API server."""
+
+
+@contextmanager
+def timed_command(phases: Path) -> Iterator[None]:
+    """Agents that the bed starts meanwhile are timed; their phases go to that file."""
+    added = {
+        "TIDEGATE": shlex.join([sys.executable, "-m", "bench.phases"]),
+        "BENCH_PHASES": str(phases),
+    }
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in (*added, "BENCH_START"):
+            os.environ.pop(name, None)
+
+
+def started(agent: Agent, phases: Path) -> dict[str, Value]:
+    """One start: seconds in all and by phase, MiB at the peak."""
+    phases.unlink(missing_ok=True)
+    os.environ["BENCH_START"] = repr(time.time())
+    start = time.perf_counter()
+    agent.start(timeout=120)
+    found: dict[str, Value] = {"ready s": time.perf_counter() - start}
+    status = Path(f"/proc/{agent.process.pid}/status").read_text().splitlines()
+    peak = next(line for line in status if line.startswith("VmHWM"))
+    found |= {f"{name} s": seconds for name, seconds in json.loads(phases.read_text()).items()}
+    return found | {"peak MiB": round(int(peak.split()[1]) / 1024)}
+
+
+def starts(
+    cluster: Cluster, folder: Path, manifests: Path, services: int
+) -> list[dict[str, Value]]:
+    """A row for each way to start; the fastest start of each."""
+    node = cluster.nodes[0]
+    phases = folder / "phases.json"
+    agent = Agent(node, node.group, cluster.claim.bpffs / node.name, manifests)
+    found: dict[str, list[dict[str, Value]]] = {"nothing": [], "restart": []}
+    with timed_command(phases):
+        for _ in range(STARTS):
+            for runs in found.values():
+                runs.append(started(agent, phases))
+                if agent.status()["services"] != services:
+                    raise AssertionError(agent.tidegate("status", check=False).stdout)
+                agent.stop()
+            agent.tidegate("cleanup")
+    rows = []
+    for way, runs in found.items():
+        best = min(runs, key=lambda run: run["ready s"])
+        row: dict[str, Value] = {"services": services, "from": way}
+        row |= best
+        row |= {"goal s": GOAL_SECONDS, "goal MiB": GOAL_MIB}
+        rows.append(row | {"slowest s": max(float(run["ready s"]) for run in runs)})
+    return rows
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("services", nargs="*", type=int, default=COUNTS)
+    given = parser.parse_args()
+    table: list[dict[str, Value]] = []
+    with Cluster(nodes=1) as cluster, tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for services in given.services:
+            manifests = Manifests(folder / str(services))
+            load.write(manifests, services)
+            table += starts(cluster, folder, manifests.directory, services)
+    shown = ["services", "from", "ready s", *(f"{name} s" for name in PHASES)]
+    report("coldstart", table, [*shown, "peak MiB", "goal s", "goal MiB"])
+
+
+if __name__ == "__main__":
+    main()

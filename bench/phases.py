@@ -1,0 +1,99 @@
+"""`python -m bench.phases agent ...`: the product's command line, which times its own start.
+
+Wraps a few functions, whose work stays their own, and writes one line of JSON to the file named
+by BENCH_PHASES once the first full state is applied: seconds by phase from BENCH_START (seconds
+since the epoch) on. Phases of several threads overlap.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from bpf.pins import Pins
+from lb.agent import Agent
+from lb.cli import main as command_line
+from lb.controller import Controller
+from lb.reconcile import Reconciler
+from lb.store import Store
+
+PHASES = ("import", "compile", "adopt", "objects", "store", "plan", "write", "freeze")
+"""In their order. `objects`: read, decoded, converted. `freeze`: the garbage collector's part."""
+FIRST, SOURCE = "_first", "_run_source"
+"""Methods of the controller and of the agent that are theirs alone, but for a clock."""
+
+
+class Clock:
+    """Seconds by phase, and the times of some moments."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.moments = {"start": float(os.environ["BENCH_START"])}
+
+    def add(self, phase: str, since: str) -> None:
+        """The phase ends now; it began at that moment."""
+        self.seconds[phase] += time.time() - self.moments[since]
+
+    def around(self, owner: Any, name: str, phase: str) -> None:
+        """Every call of `owner.name` belongs to the phase."""
+        inner = getattr(owner, name)
+
+        @functools.wraps(inner)
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            self.moments[phase] = time.time()
+            result = inner(*args, **kwargs)
+            self.add(phase, phase)
+            return result
+
+        setattr(owner, name, outer)
+
+    def first(self, owner: Any) -> None:
+        """The turn that applies everything: what is neither planning nor writing is the freeze."""
+        inner = getattr(owner, FIRST)
+
+        def outer(*args: Any) -> Any:
+            self.moments["freeze"] = time.time()
+            result = inner(*args)
+            self.add("freeze", "freeze")
+            self.seconds["freeze"] -= self.seconds["plan"] + self.seconds["write"]
+            Path(os.environ["BENCH_PHASES"]).write_text(json.dumps(self.seconds))
+            return result
+
+        setattr(owner, FIRST, outer)
+
+    def from_source_to_full(self) -> None:
+        """The source's thread, until it says that everything is delivered."""
+        run, synced = getattr(Agent, SOURCE), Controller.synced
+
+        def running(agent: Agent) -> None:
+            self.moments["source"] = time.time()
+            run(agent)
+
+        def full(controller: Controller) -> None:
+            self.add("objects", "source")
+            synced(controller)
+
+        setattr(Agent, SOURCE, running)
+        setattr(Controller, "synced", full)  # noqa: B010
+
+
+def main() -> None:
+    """The command line, timed."""
+    clock = Clock()
+    clock.add("import", "start")
+    clock.around(Pins, "build", "compile")
+    clock.around(Reconciler, "adopt", "adopt")
+    clock.around(Store, "apply", "store")
+    clock.around(Controller, "plans", "plan")
+    clock.around(Reconciler, "step", "write")
+    clock.first(Controller)
+    clock.from_source_to_full()
+    command_line()
+
+
+if __name__ == "__main__":
+    main()
