@@ -109,24 +109,28 @@ class World:
         with self.change():
             self.manifests.remove(f"{name}.yaml")
 
-    def serve(
+    def serve(self, name: str, pods: Iterable[Pod], *, at: Pair | None = None, **spec: Any) -> Pair:
+        """Write a service as `objects` has it, by default at new addresses; those addresses."""
+        at = at or self.vip()
+        self.write(name, *self.objects(name, pods, at, **spec))
+        return at
+
+    def objects(
         self,
         name: str,
         pods: Iterable[Pod],
+        at: Pair,
         *,
-        at: Pair | None = None,
         target: int = WEB,
         port: int = 80,
         protocol: str = "TCP",
         node_port: int | None = None,
         **spec: Any,
-    ) -> Pair:
-        """Write a dual-stack service with one ready endpoint a pod; its addresses."""
-        at = at or self.vip()
+    ) -> list[Manifest]:
+        """A dual-stack service of one port with one ready endpoint a pod."""
         ports = [service_port(port, protocol=protocol, node_port=node_port)]
         one = service(name, cluster_ips=at, ports=ports, **spec)
-        self.write(name, one, *self.slices(name, pods, target=target, protocol=protocol))
-        return at
+        return [one, *self.slices(name, pods, target=target, protocol=protocol)]
 
     def slices(
         self,
