@@ -176,6 +176,7 @@ class Reflector:
                 with closing(self._connect()) as connection:
                     if not self._version:
                         self._list(connection)
+                        self._tell("")
                         listed()
                     self._watch(connection, stop)
             except RefusedByServerError as error:

@@ -15,6 +15,7 @@ import json
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,6 +70,8 @@ class ApiServer:
     def __init__(self, *, token: str = "a-token") -> None:
         self.token = token
         self.requests: list[Request] = []
+        self.sent: Counter[str] = Counter()
+        """Lines of watches that were written, by kind."""
         self.knows_fields = True
         self.page_limit = 500
         self.news = threading.Condition()
@@ -149,6 +152,7 @@ class ApiServer:
             self._listener.shutdown()
             self._listener.server_close()
             self._listener = None
+        self._frozen = -1
         self.drop()
 
     def up(self) -> None:
@@ -244,13 +248,15 @@ class ApiServer:
             if body is None and not code and not request.is_watch:
                 code = 410
             self.requests.append(request)
+            # Made with the request, so that nothing a test does after seeing it is missed.
+            lines = self._lines(request, self._generation, self._bookmarks)
             self.news.notify_all()
         if code:
             _send(handler, code, _status(code))
         elif body is not None:
             _send(handler, 200, {"apiVersion": version, "kind": f"{kind}List", **body})
         else:
-            self._watch(handler, request)
+            self._watch(handler, request, lines)
 
     def _fault(self, request: Request) -> int:
         for i, fault in enumerate(self._faults):
@@ -283,21 +289,24 @@ class ApiServer:
         rest = {"continue": f"{name}:{end}"} if end < len(found) else {}
         return {"metadata": {"resourceVersion": str(version)} | rest, "items": found[start:end]}
 
-    def _watch(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+    def _watch(
+        self, handler: BaseHTTPRequestHandler, request: Request, lines: Iterator[Plain]
+    ) -> None:
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
         with suppress(OSError):
-            for line in self._lines(request):
+            for line in lines:
                 data = json.dumps(line).encode() + b"\n"
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                with self.news:
+                    self.sent[request.kind] += 1
+                    self.news.notify_all()
             handler.wfile.write(b"0\r\n\r\n")
         handler.close_connection = True
 
-    def _lines(self, request: Request) -> Iterator[Plain]:
+    def _lines(self, request: Request, generation: int, bookmarks: int) -> Iterator[Plain]:
         since = int(request.query["resourceVersion"])
-        with self.news:
-            generation, bookmarks = self._generation, self._bookmarks
         while True:
             with self.news:
                 if generation == self._frozen:

@@ -226,8 +226,7 @@ def test_bookmarks_move_the_version_on(server: ApiServer, tmp_path: Path) -> Non
             watching(server, kind)
         first = max(int(one.query["resourceVersion"]) for one in server.requests if one.is_watch)
         server.bookmark()
-        server.put(service(port=81))
-        inbox.wait(lambda: port_of(inbox) == 81)
+        seen(server, lambda: server.sent["EndpointSlice"] == 1)
         server.drop()
         watching(server, "EndpointSlice", 2)
         last = [one for one in server.requests if one.is_watch and one.kind == "EndpointSlice"][-1]
