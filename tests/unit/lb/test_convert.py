@@ -538,6 +538,31 @@ def test_refusals_of_one_object_are_bounded() -> None:
     assert change.refused[-1].reason == f"and {1000 - MOST} more parts are malformed"
 
 
+@pytest.mark.parametrize("number", [16**5000, -(16**5000), 2**64], ids=["+", "-", "64"])
+def test_numbers_of_any_length_are_one_short_line(number: int) -> None:
+    """A hexadecimal number in YAML may have more digits than Python is willing to show."""
+    affinity = {"clientIP": {"timeoutSeconds": number}}
+    change = service(
+        {
+            "ports": [{"port": number, "nodePort": number}],
+            "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": affinity,
+        }
+    )
+    assert taken(change).ports == ()
+    assert all(len(reason) < 200 for reason in reasons(change))
+    assert isinstance(from_plain([number]), Refused)
+
+
+def test_values_of_any_depth_are_answered() -> None:
+    """Nesting that would exhaust the interpreter's stack is cut short."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert isinstance(from_plain(deep), Refused)
+    assert service({"ports": deep}).value is None
+
+
 def test_equal_parts_are_shared() -> None:
     """Slices with equal ports hold one tuple: a hundred thousand endpoints must fit in memory."""
     first, second = taken_slice(sliced()), taken_slice(sliced())
