@@ -85,7 +85,10 @@ def _explain(error: Exception, data: bytes) -> tuple[int, str]:
             return _line(data, int(offset[1]) if offset else 0), _JSON_OFFSET.sub("", str(error))
         case yaml.MarkedYAMLError():
             mark = error.problem_mark or error.context_mark
-            return mark.line + 1 if mark else 1, _one_line(error.context, error.problem)
+            # What ends too soon is marked behind the last line.
+            last = _line(data.rstrip(), len(data))
+            line = min(mark.line + 1, last) if mark else 1
+            return line, _one_line(error.context, error.problem)
         case _:  # among them a number of 5,000 digits, an odd !!timestamp, nesting in JSON
             return 1, _one_line("does not parse", str(error))
 

@@ -8,6 +8,7 @@ raising, so that one malformed part never harms another. Not for whole objects: 
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable
 
 from lb.address import ANY, Address, Prefix, parse, parse_prefix
@@ -24,7 +25,10 @@ _LONGEST = 64  # no address or prefix is longer, zero-padded or not
 
 def brief(value: object) -> str:
     """The value in one short printable piece, for use in a reason."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else reprlib.repr(value)
+    except ValueError:  # Python refuses to show numbers of thousands of digits
+        text = "a number too long to show"
     return repr(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")
 
 

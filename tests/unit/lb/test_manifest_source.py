@@ -138,7 +138,7 @@ def test_a_broken_file_keeps_its_last_good_content(tmp_path: Path) -> None:
         inbox.wait(lambda: inbox.is_synced)
         put(tmp_path / "a.yaml", "kind: [\n")
         inbox.wait(lambda: bool(inbox.problems))
-        assert inbox.problems[0].startswith("a.yaml:2: ")
+        assert inbox.problems[0].startswith("a.yaml:1: ")
         assert "last good content stays" in inbox.problems[0]
         put(tmp_path / "b.yaml", text("b", "10.96.0.2", 81))
         inbox.wait(lambda: port_of(inbox, "b") == 81)
