@@ -48,14 +48,16 @@ class ManifestSource:
         self._synced = False
 
     def run(self, inbox: Inbox, stop: Event) -> None:
-        """Deliver until `stop` is set; a directory that is not there is waited for."""
+        """Deliver until `stop` is set; a directory that is not there is waited for.
+
+        One that goes away is a volume that was lost, not a wish to end every service.
+        """
         while not stop.is_set():
             try:
                 self._watch(inbox, stop)
             except FileNotFoundError:
-                if self._synced:
-                    self._deliver(inbox, {})
-                self._tell(inbox, "there is no such directory; waiting for it")
+                kept = "; what it held stays in force" if self._files else ""
+                self._tell(inbox, f"there is no such directory{kept}; waiting for it")
                 stop.wait(WAIT_SECONDS)
             except OSError as error:
                 self._tell(inbox, f"cannot be read: {error.strerror or error}")
@@ -93,8 +95,6 @@ class ManifestSource:
             inbox.synced()
 
     def _deliver(self, inbox: Inbox, files: dict[str, File]) -> None:
-        if not files:
-            self._signatures = {}
         objects = in_force(files)
         changes = difference(self._objects.changes, objects.changes)
         self._files, self._objects = files, objects
