@@ -16,7 +16,8 @@ import threading
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import watchfiles
+from inotify_simple import INotify
+from inotify_simple import flags as events
 
 
 class Status:
@@ -66,15 +67,16 @@ def agent(flags: dict[str, str]) -> None:
     Path(flags["--api-socket"]).unlink(missing_ok=True)
     server = Server(flags["--api-socket"], Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    changes = watchfiles.watch(flags["--manifests"], yield_on_timeout=True, rust_timeout=10)
-    next(changes)  # from here on no change is missed
+    watch = INotify()
+    watch.add_watch(flags["--manifests"], events.MOVED_TO | events.DELETE)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.connect(os.environ["NOTIFY_SOCKET"])
         notify.send(b"STATUS=starting")
         notify.send(b"READY=1\nSTATUS=serving")
-    for seen in changes:
-        if any(not Path(path).name.startswith(".") for _, path in seen):
-            status.advance()
+    while True:
+        for event in watch.read():
+            if not event.name.startswith("."):
+                status.advance()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -115,6 +116,20 @@ def test_the_directory_may_come_later_go_and_come_again(tmp_path: Path) -> None:
         inbox.wait(lambda: port_of(inbox) == 81 and inbox.error == "")
 
 
+def test_a_file_counts_once_its_writer_closes_it(tmp_path: Path) -> None:
+    """Half a file asks for nothing, even where that half would be good by itself."""
+    with running(ManifestSource(tmp_path)) as inbox:
+        inbox.wait(lambda: inbox.is_synced)
+        with (tmp_path / "web.yaml").open("w") as file:
+            file.write(text(port=80))
+            file.flush()
+            put(tmp_path / "other.yaml", text(name="other", port=82))
+            inbox.wait(lambda: port_of(inbox, "other") == 82)
+            assert port_of(inbox) == 0
+            file.write("---\n" + text(name="second", port=81))
+        inbox.wait(lambda: port_of(inbox) == 80 and port_of(inbox, "second") == 81)
+
+
 def test_a_directory_that_is_replaced_is_followed(tmp_path: Path) -> None:
     """Another directory under the same name is the one that counts."""
     directory, other = tmp_path / "now", tmp_path / "next"
@@ -179,9 +194,9 @@ def test_without_inotify_changes_are_still_seen(
     """Where the kernel has no watch left, the report says so and the periodic look does it."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise OSError("no watches left")
+        raise OSError(errno.EMFILE, "no watches left")
 
-    monkeypatch.setattr(manifests, "RustNotify", refuse)
+    monkeypatch.setattr(manifests, "INotify", refuse)
     monkeypatch.setattr(manifests, "RESCAN_MS", 20)
     with running(ManifestSource(tmp_path)) as inbox:
         inbox.wait(lambda: inbox.is_synced)
