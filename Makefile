@@ -25,7 +25,7 @@ lint: setup ## Style, types, direction of imports, generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m bpf.gen --check
 	clang-format --dry-run -Werror $(C)
 

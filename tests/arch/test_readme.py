@@ -1,0 +1,75 @@
+"""The README says what is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from bpf.layout import Reason
+from bpf.probe import features
+from lb.cli import main
+from tests.bed.process import REPOSITORY
+
+TEXT = (REPOSITORY / "README.md").read_text()
+TESTED = re.findall(r"<!-- tested -->\n```console\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [
+    (command, [line for line in shown.splitlines() if line])
+    for block in TESTED
+    for command, shown in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("command", "shown"), COMMANDS)
+def test_its_commands_work(command: str, shown: list[str]) -> None:
+    """Each harmless command runs, and begins with the lines that stand below it."""
+    argv = command.split()
+    if argv[0] == ".venv/bin/tidegate":
+        argv[:1] = [sys.executable, "-m", "lb"]
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[: len(shown)] == shown
+
+
+def test_it_shows_commands_that_can_be_tried() -> None:
+    """The pattern above finds them."""
+    assert len(COMMANDS) >= 4
+
+
+def test_its_flags_exist() -> None:
+    """Every flag that it names belongs to some command."""
+    with click.Context(main):
+        known = {
+            flag
+            for command in [main, *main.commands.values()]
+            for parameter in command.get_params(click.Context(command))
+            for flag in parameter.opts
+        }
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub(r"<!--.*?-->", "", TEXT)))
+    assert named - known == set()
+    assert len(named) > 10
+
+
+def test_its_commands_exist() -> None:
+    """Every sub-command that it names is one, and every one is named."""
+    assert set(re.findall(r"`tidegate (\w+)", TEXT)) == set(main.commands)
+
+
+def test_its_requirements_are_those_that_check_looks_for() -> None:
+    """The table of kernel features is bpf/probe.py's."""
+    table = TEXT.partition("| Kernel feature |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert rows == [[one.name, one.since, one.without] for one in features(None)]
+
+
+def test_every_reason_is_explained() -> None:
+    """The table of reasons is bpf/types.h's."""
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", TEXT.partition("**Reasons**")[2], re.MULTILINE)
+    said = re.findall(
+        r"REASON_(\w+) = \d+,\s+/\* (.+) \*/", (REPOSITORY / "bpf/types.h").read_text()
+    )
+    assert rows == [(name.lower(), meaning) for name, meaning in said]
+    assert [name for name, _ in said] == [one.name for one in Reason if one is not Reason.NONE]
