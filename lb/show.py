@@ -26,7 +26,7 @@ from bpf.layout import (
 )
 from bpf.maps import Hash, PerCpuArray
 from bpf.pins import Pins
-from lb.address import Address, family, show
+from lb.address import Address, family, show, show_port
 from lb.placing import Placed, Spot
 from lb.plan import Backend, Plan, Unit
 from lb.restore import Found, restore
@@ -171,7 +171,7 @@ def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
         **dict(zip(_NAMED, _key(unit), strict=True)),
         "family": unit.family.label,
         "client": f"netns:{cookie}" if where.kind == ClientKind.NETNS else client,
-        "backend": f"{show(address)}:{port}",
+        "backend": show_port(address, port),
         "seconds_left": round(seconds - age),
     }
 
