@@ -20,7 +20,7 @@ Address = NewType("Address", bytes)
 """16 bytes, network order; IPv4 is v4-mapped (RFC 4291, 2.5.5.2)."""
 
 MAPPED = bytes(10) + b"\xff\xff"
-_ZEROS = re.compile(r"(?<![0-9a-fA-F:])0+(?=[0-9])")
+_ZEROS = re.compile(r"(?<![0-9a-fA-F])0+(?=[0-9])")
 
 
 class Family(IntEnum):

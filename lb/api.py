@@ -10,7 +10,6 @@ import os
 import socketserver
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, answer(query))
         except ValueError as error:
             self._send(400, {"error": str(error)})
+        except OSError as error:
+            self._send(500, {"error": str(error)})
 
     def _send(self, code: int, body: Any) -> None:
         raw = json.dumps(body).encode() + b"\n"
@@ -56,8 +57,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: Path, answers: dict[str, Answer]) -> None:
         self.answers = answers
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            path.unlink()  # the caller holds the lock on the pins: nobody else serves here
+        if path.is_socket():  # left behind: the caller holds the lock on the pins
+            path.unlink()
         before = os.umask(0o177)
         try:
             super().__init__(str(path), _Handler)

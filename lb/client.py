@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from lb.errors import AgentUnreachable
+from lb.errors import AgentUnreachable, BadInput
 
 
 class _Connection(http.client.HTTPConnection):
@@ -23,17 +23,21 @@ class _Connection(http.client.HTTPConnection):
 
 
 def ask(path: Path, question: str, *, timeout: float = 30.0) -> Any:
-    """The JSON that the agent answers to `GET question`. Raises AgentUnreachable."""
+    """The JSON that the agent answers to `GET question`. Raises AgentUnreachable, BadInput."""
     connection = _Connection(path, timeout)
     try:
         connection.request("GET", question)
         answer = connection.getresponse()
         body = answer.read()
-    except OSError as error:
+        found = json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise AgentUnreachable(
-            f"no agent answers on {path} ({error.strerror or error}); is one running? "
+            f"no agent answers on {path} ({reason}); is one running? "
             "name its socket with --api-socket"
         ) from error
     finally:
         connection.close()
-    return json.loads(body)
+    if answer.status != http.client.OK:
+        raise BadInput(f"the agent on {path} does not answer {question}: {found['error']}")
+    return found

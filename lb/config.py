@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from lb.address import Address, parse
+from lb.address import Address, family, parse
 from lb.errors import BadInput
-from lb.tables import SIZES
+from lb.tables import FLAGS, SIZES
 
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 
@@ -51,7 +51,7 @@ def node_name(given: str, host_name: str) -> str:
 def node_ips(text: str) -> tuple[Address, ...]:
     """`IP` or `IP,IP6`. Raises BadAddress, BadInput."""
     found = tuple(parse(part.strip()) for part in text.split(",") if part.strip())
-    if len(found) > 2:
+    if len({family(address) for address in found}) < len(found):
         raise BadInput("--node-ip: one address, or one of each family")
     return found
 
@@ -61,7 +61,7 @@ def cgroup2_root(mounts: str) -> Path:
     for line in mounts.splitlines():
         _, target, kind, *_ = line.split(" ")
         if kind == "cgroup2":
-            return Path(target.encode().decode("unicode_escape"))
+            return Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), target))
     raise BadInput("no cgroup2 is mounted: mount one, or name a folder of one with --cgroup")
 
 
@@ -70,7 +70,8 @@ def table_sizes(given: dict[str, int]) -> dict[str, int]:
     sizes = dict(SIZES)
     for name, count in given.items():
         if not 16 <= count <= 1 << 24:
-            raise BadInput(f"--max-{name}: {count} is not within 16 and {1 << 24}")
+            flag = FLAGS.get(name, f"--max-{name}")
+            raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
         sizes[name] = -(-count // 16) if name == "slots" else count
     sizes["loads"] = sizes["backends"]
     # A service has a name in each family, and nodes and zones have theirs.

@@ -103,18 +103,20 @@ class Controller:
     def _pause(self) -> float | None:
         with self.lock:
             due = self.reconciler.next_retry() if self.is_synced else None
-        return None if due is None else max(0.05, due - time.monotonic())
+            pauses = [] if due is None else [max(0.05, due - time.monotonic())]
+            pauses += [1.0] if self.error else []
+        return min(pauses, default=None)
 
     def turn(self, now: float) -> None:
         """One round: take what came, plan, apply, tell."""
         with self.lock:
             changes, self._inbox = self._inbox, []
             touched = self.store.apply(changes)
-            everything = self._look_around(node_changed=touched.node)
             if not self._first_full:
                 if self._reports_changed:
                     self._move_on()
                 return
+            everything = self._look_around(anew=touched.node or not self.is_synced)
             before = dict(self.reconciler.failing)
             if not self.is_synced:
                 outcome = self._first(now)
@@ -145,7 +147,8 @@ class Controller:
         return outcome
 
     def _apply(self, names: Collection[ServiceName], now: float) -> Outcome:
-        if not names:
+        due = self.reconciler.next_retry()
+        if not names and (due is None or due > now):
             return Outcome(0, [], [])
         return self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
 
@@ -154,10 +157,10 @@ class Controller:
         service = self.store.service(name)
         return () if service is None else plan(service, self.store.slices(name), self.here)
 
-    def _look_around(self, *, node_changed: bool) -> bool:
+    def _look_around(self, *, anew: bool) -> bool:
         """Follow the node's own state; True: every plan may have changed."""
         held, self._held = self._held, None
-        if held is None and not node_changed:
+        if held is None and not anew and not self.error:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node

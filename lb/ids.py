@@ -46,6 +46,11 @@ class Ids:
         self._used.remove(number)
         self._resting.append((now + self._grace, number))
 
+    def put_back(self, number: int) -> None:
+        """Give back an id that no program ever saw, without a rest. KeyError: it is not in use."""
+        self._used.remove(number)
+        self._resting.appendleft((float("-inf"), number))
+
     def restore(self, number: int) -> None:
         """Mark an id in use that was read back. ValueError: out of range, or already known."""
         if not self._fresh <= number < self.capacity or number in self._restored:

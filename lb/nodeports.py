@@ -27,6 +27,8 @@ def accepting(
 ) -> dict[Address, int]:
     """The flags (`AddressFlag`) of each address held. Raises BadInput for a bad setting."""
     wanted = list(setting) or ([PRIMARY] if mode == "nftables" else [])
+    if PRIMARY in wanted and len(wanted) > 1:
+        raise BadInput("--nodeport-addresses: `primary` stands alone or not at all")
     ranges = None if PRIMARY in wanted else _ranges(wanted)
     found = {}
     for address in held:
@@ -40,8 +42,6 @@ def accepting(
 
 
 def _ranges(setting: Sequence[str]) -> dict[Family, list[Prefix]]:
-    if PRIMARY in setting and len(setting) > 1:
-        raise BadInput("--nodeport-addresses: `primary` stands alone or not at all")
     found: dict[Family, list[Prefix]] = {Family.IPV4: [], Family.IPV6: []}
     for text in setting:
         prefix = parse_prefix(text)

@@ -102,7 +102,7 @@ class Placer:
             try:
                 views = self._lists(placed, old, plan, now)
             except MapFull:
-                self._give_back(placed, taken, now)
+                self._give_back(placed, taken)
                 raise
         except MapFull:
             placed.plan = old
@@ -148,16 +148,17 @@ class Placer:
                 continue
             number = self.backends.take(now)
             if number is None:
-                self._give_back(placed, taken, now)
+                self._give_back(placed, taken)
                 raise _full("backends", self.backends.capacity)
             self.generations[number] = (self.generations[number] + 1) & 0xFFFFFFFF
             placed.backends[where] = Spot(number)
             taken.append(where)
         return taken
 
-    def _give_back(self, placed: Placed, taken: list[Where], now: float) -> None:
+    def _give_back(self, placed: Placed, taken: list[Where]) -> None:
+        """At once, so that a unit that does not fit keeps no room from one that does."""
         for where in taken:
-            self.backends.release(placed.backends.pop(where).id, now)
+            self.backends.put_back(placed.backends.pop(where).id)
 
     def _lists(
         self, placed: Placed, old: Plan | None, plan: Plan, now: float

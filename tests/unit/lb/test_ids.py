@@ -96,3 +96,14 @@ def test_release_twice_is_an_error() -> None:
     ids.release(4, 0.0)
     with pytest.raises(KeyError):
         ids.release(4, 0.0)
+
+
+def test_put_back_needs_no_rest() -> None:
+    """An id that was never used is taken again at once, before those that rest."""
+    ids = Ids(3, grace=2.0)
+    assert (ids.take(0.0), ids.take(0.0)) == (1, 2)
+    ids.release(1, 0.0)
+    ids.put_back(2)
+    assert (ids.take(0.0), ids.take(0.0), ids.used) == (2, None, 1)
+    with pytest.raises(KeyError):
+        ids.put_back(1)

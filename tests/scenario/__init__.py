@@ -1,0 +1,1 @@
+"""Manifests in, map contents out: golden text."""

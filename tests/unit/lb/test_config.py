@@ -1,0 +1,79 @@
+"""Settings: what is taken, and one line about what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lb.address import parse
+from lb.config import cgroup2_root, node_ips, node_name, table_sizes
+from lb.errors import BadInput
+from lb.tables import FLAGS, SIZES
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "expected"),
+    [("", "Node-1", "node-1"), ("N2", "x", "n2"), (" n3 ", "x", "n3"), ("a.b.c", "x", "a.b.c")],
+)
+def test_node_name(given: str, host: str, expected: str) -> None:
+    """The flag, else the host's name; trimmed and in lower case."""
+    assert node_name(given, host) == expected
+
+
+@pytest.mark.parametrize("given", [" ", "a_b", "-a", "a/b", "a" * 254])
+def test_bad_node_names(given: str) -> None:
+    """What is no DNS subdomain is refused, by the flag's name."""
+    with pytest.raises(BadInput, match="--hostname-override"):
+        node_name(given, "host")
+
+
+def test_node_ips() -> None:
+    """None, one, or one of each family."""
+    assert node_ips("") == ()
+    assert node_ips("192.0.2.1, 2001:db8::1") == (parse("192.0.2.1"), parse("2001:db8::1"))
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1,192.0.2.2", "::1,::2", "x", "192.0.2.1,::1,::2"])
+def test_bad_node_ips(text: str) -> None:
+    """Two of one family, or no address."""
+    with pytest.raises(BadInput):
+        node_ips(text)
+
+
+MOUNTS = "proc /proc proc rw 0 0\ncgroup2 {} cgroup2 rw,nosuid 0 0\nx /x tmpfs rw 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("/sys/fs/cgroup", "/sys/fs/cgroup"),
+        (r"/mnt/a\040b", "/mnt/a b"),
+        (r"/mnt/a\134b", r"/mnt/a\b"),
+        ("/mnt/grün", "/mnt/grün"),
+    ],
+)
+def test_cgroup2_is_found(text: str, path: str) -> None:
+    """Wherever it is mounted, also below a name that the kernel has to escape."""
+    assert cgroup2_root(MOUNTS.format(text)) == Path(path)
+
+
+def test_no_cgroup2_is_said() -> None:
+    """A machine without cgroup2 is told what to do."""
+    with pytest.raises(BadInput, match="--cgroup"):
+        cgroup2_root("cgroup /sys/fs/cgroup cgroup rw 0 0\n")
+
+
+def test_table_sizes_follow() -> None:
+    """Slots are counted in lines of 16; loads follow backends, names follow services."""
+    sizes = table_sizes({"services": 100, "slots": 100, "backends": 50})
+    assert (sizes["slots"], sizes["loads"], sizes["names"]) == (7, 50, 100 + 32768)
+    assert sizes["frontends"] == SIZES["frontends"]
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("count", [15, (1 << 24) + 1])
+def test_sizes_out_of_range_name_their_flag(name: str, count: int) -> None:
+    """The error names the flag as the user wrote it."""
+    with pytest.raises(BadInput, match=FLAGS[name]):
+        table_sizes({name: count})
