@@ -13,6 +13,7 @@ import yaml
 
 from lb.config import Settings, node_ips, node_name, table_sizes
 from lb.errors import BadInput, TidegateError
+from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
 from lb.tables import SIZES
 
@@ -182,9 +183,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         master=flags["master"],
         node_name=node_name(flags["name"], os.uname().nodename),
         node_ips=node_ips(flags["node_ip"]),
-        nodeport_addresses=tuple(
-            part.strip() for part in flags["nodeport_addresses"].split(",") if part.strip()
-        ),
+        nodeport_addresses=read_setting(flags["nodeport_addresses"]),
         proxy_mode=flags["proxy_mode"],
         localhost_nodeports=flags["iptables_localhost_nodeports"],
         cgroup=cgroup,

@@ -11,13 +11,23 @@ from collections.abc import Collection, Sequence
 
 from bpf.layout import AddressFlag
 from lb.address import MAPPED, Address, Family, Prefix, family, parse_prefix
-from lb.errors import BadInput
+from lb.errors import BadAddress, BadInput
 
 LOOPBACK = Address(bytes(15) + b"\1")
 PRIMARY = "primary"
 
 
-def accepting(
+def read_setting(text: str) -> tuple[str, ...]:
+    """The parts of `--nodeport-addresses`, checked. Raises BadInput."""
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        _ranges(parts if parts != (PRIMARY,) else ())
+    except BadAddress as error:
+        raise BadInput(f"--nodeport-addresses: {error}") from error
+    return parts
+
+
+def accepting(  # noqa: PLR0913 - kube-proxy's settings, each by its name
     held: Collection[Address],
     *,
     setting: Sequence[str],

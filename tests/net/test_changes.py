@@ -194,7 +194,7 @@ def test_deleted_and_added(world: World, client: Host, family: str) -> None:
 
 @FAMILY
 def test_service_comes_after_its_client(world: World, client: Host, family: str) -> None:
-    """A UDP socket connected before its service was there is ended, and then served."""
+    """A UDP socket connected before its service was there is ended, so that it connects anew."""
     vip, name = world.vip(), f"late-{family}-{client.name}"
     waiting = client.spawn(
         sys.executable, "-IS", "-c", LATE, getattr(vip, family),
