@@ -95,7 +95,8 @@ class Reconciler:
         for number in found.stray_services:
             self.placer.services.restore(number)
         self._note_written(dict(self.tables.frontends.items()))
-        self._strays = found
+        # Of what was read back, only that which may have to go is looked at again.
+        self._strays = msgspec.structs.replace(found, units={}, extents={}, names={})
         return found.faults
 
     def _adopt_unit(self, unit: Unit, placed: Placed, found: Found) -> None:
