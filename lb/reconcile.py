@@ -187,7 +187,6 @@ class Reconciler:
         unit = plan.unit
         placed = self.units.get(unit)
         if placed is not None and placed.plan == plan and unit not in self.failing:
-            placed.plan = plan  # its parts are the store's; what was read back may go
             return
         was_silent = placed is not None and placed.plan is not None and placed.plan.drops()
         try:
