@@ -1,9 +1,9 @@
 """How long an agent takes from its start until everything is applied, and the memory it needs.
 
-`python -m bench.coldstart [SERVICES ...]`, 10 endpoints a service, from JSON manifests. `nothing`:
-no pins, so the programs are compiled; `restart`: all is there from the agent before. From exec to
-READY=1, with the phases of `bench.phases`. Memory is the agent's peak (VmHWM), without the
-compiler's process. Best of a few starts.
+`python -m bench.coldstart [SERVICES ...]`, 10 endpoints a service. `nothing`: no pins, so the
+programs are compiled; `restart`: all is there from the agent before. From exec to READY=1, with
+the phases of `bench.phases`, of which some overlap. Memory is the agent's peak (VmHWM), without
+the compiler's process. Best of a few starts.
 """
 
 from __future__ import annotations
@@ -58,13 +58,21 @@ def started(agent: Agent, phases: Path) -> dict[str, Value]:
     return found | {"peak MiB": round(int(peak.split()[1]) / 1024)}
 
 
-def starts(
-    cluster: Cluster, folder: Path, manifests: Path, services: int
-) -> list[dict[str, Value]]:
-    """A row for each way to start; the fastest start of each."""
+@contextmanager
+def from_manifests(cluster: Cluster, folder: Path, services: int) -> Iterator[Agent]:
+    """An agent, not started, whose source is a folder of JSON files."""
     node = cluster.nodes[0]
-    phases = folder / "phases.json"
-    agent = Agent(node, node.group, cluster.claim.bpffs / node.name, manifests)
+    manifests = Manifests(folder / str(services))
+    load.write(manifests, services)
+    yield Agent(node, node.group, cluster.claim.bpffs / node.name, manifests.directory)
+
+
+SOURCES = {"manifests": from_manifests}
+"""Where the services come from; each makes an agent for them."""
+
+
+def starts(agent: Agent, phases: Path, services: int) -> list[dict[str, Value]]:
+    """A row for each way to start; the fastest start of each."""
     found: dict[str, list[dict[str, Value]]] = {"nothing": [], "restart": []}
     with timed_command(phases):
         for _ in range(STARTS):
@@ -88,16 +96,16 @@ def main() -> None:
     """Measures and reports."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("services", nargs="*", type=int, default=COUNTS)
+    parser.add_argument("--source", choices=SOURCES, default="manifests")
     given = parser.parse_args()
     table: list[dict[str, Value]] = []
     with Cluster(nodes=1) as cluster, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for services in given.services:
-            manifests = Manifests(folder / str(services))
-            load.write(manifests, services)
-            table += starts(cluster, folder, manifests.directory, services)
+            with SOURCES[given.source](cluster, folder, services) as agent:
+                table += starts(agent, folder / "phases.json", services)
     shown = ["services", "from", "ready s", *(f"{name} s" for name in PHASES)]
-    report("coldstart", table, [*shown, "peak MiB", "goal s", "goal MiB"])
+    report(f"coldstart-{given.source}", table, [*shown, "peak MiB", "goal s", "goal MiB"])
 
 
 if __name__ == "__main__":

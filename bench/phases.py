@@ -18,6 +18,7 @@ from bpf.pins import Pins
 from lb.agent import Agent
 from lb.cli import main as command_line
 from lb.controller import Controller
+from lb.letterbox import Letterbox
 from lb.reconcile import Reconciler
 from lb.store import Store
 
@@ -67,18 +68,18 @@ class Clock:
 
     def from_source_to_full(self) -> None:
         """The source's thread, until it says that everything is delivered."""
-        run, synced = getattr(Agent, SOURCE), Controller.synced
+        run, synced = getattr(Agent, SOURCE), Letterbox.synced
 
         def running(agent: Agent) -> None:
             self.moments["source"] = time.time()
             run(agent)
 
-        def full(controller: Controller) -> None:
+        def full(letterbox: Letterbox) -> None:
             self.add("objects", "source")
-            synced(controller)
+            synced(letterbox)
 
         setattr(Agent, SOURCE, running)
-        setattr(Controller, "synced", full)  # noqa: B010
+        setattr(Letterbox, "synced", full)  # noqa: B010
 
 
 def main() -> None:

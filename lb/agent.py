@@ -26,6 +26,7 @@ from lb.config import Settings
 from lb.controller import Controller
 from lb.errors import KernelRefused
 from lb.here import Addresses
+from lb.letterbox import Letterbox
 from lb.looking import exclusive
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
@@ -48,6 +49,9 @@ class Agent:
         self._settings, self._source = settings, source
         self._stop = threading.Event()
         self._lock = _locked(settings.bpffs)
+        self._letterbox = Letterbox()
+        # It reads its first full state while the compiler works.
+        threading.Thread(target=self._run_source, name="source", daemon=True).start()
         self._pins = Pins(settings.bpffs)
         self._programs = self._build()
         tables = in_kernel(self._pins)
@@ -65,6 +69,7 @@ class Agent:
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), alive)
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
         self.controller = Controller(settings, reconciler, addresses, self._reaper.give)
+        self._letterbox.lead_to(self.controller)
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -79,7 +84,6 @@ class Agent:
         self._reaper.start()
         for target, name in (
             (self._watch_devices, "devices"),
-            (self._run_source, "source"),
             (self._announce, "ready"),
         ):
             threading.Thread(target=target, name=name, daemon=True).start()
@@ -115,7 +119,7 @@ class Agent:
         attach(GUARD, self._programs, self._pins.links, self._settings.cgroup)
 
     def _run_source(self) -> None:
-        self._source.run(self.controller, self._stop)
+        self._source.run(self._letterbox, self._stop)
 
     def _look_at_devices(self) -> None:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]

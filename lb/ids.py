@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 
+_NEVER, _USED, _RESTS = range(3)
+"""States of an id, a byte each: a set of a hundred thousand numbers takes 4 MB."""
+
 
 class Ids:
     """Ids 1 to `capacity` - 1, as indices of an array of that capacity. `grace` is in seconds."""
@@ -18,32 +21,35 @@ class Ids:
         self.capacity = capacity
         self._grace = grace
         self._fresh = 1
-        self._used: set[int] = set()
-        self._restored: set[int] = set()
+        self._states = bytearray(capacity)
+        self._count = 0
         self._resting: deque[tuple[float, int]] = deque()
 
     @property
     def used(self) -> int:
         """How many ids are in use, without those that rest."""
-        return len(self._used)
+        return self._count
 
     def take(self, now: float) -> int | None:
         """The lowest id never used, else the one that rested longest; None: no room."""
-        while self._fresh in self._restored:
+        while self._fresh < self.capacity and self._states[self._fresh] != _NEVER:
             self._fresh += 1
         if self._fresh < self.capacity:
             number = self._fresh
-            self._fresh += 1
         elif self._resting and self._resting[0][0] <= now:
             _, number = self._resting.popleft()
         else:
             return None
-        self._used.add(number)
+        self._states[number] = _USED
+        self._count += 1
         return number
 
     def release(self, number: int, now: float) -> None:
         """Give an id back; it rests from `now` (seconds) on. KeyError: it is not in use."""
-        self._used.remove(number)
+        if not 0 < number < self.capacity or self._states[number] != _USED:
+            raise KeyError(number)
+        self._states[number] = _RESTS
+        self._count -= 1
         self._resting.append((now + self._grace, number))
 
     def put_back(self, number: int) -> None:
@@ -53,7 +59,7 @@ class Ids:
 
     def restore(self, number: int) -> None:
         """Mark an id in use that was read back. ValueError: out of range, or already known."""
-        if not self._fresh <= number < self.capacity or number in self._restored:
+        if not 0 < number < self.capacity or self._states[number] != _NEVER:
             raise ValueError(f"id {number} is not free")
-        self._restored.add(number)
-        self._used.add(number)
+        self._states[number] = _USED
+        self._count += 1

@@ -9,7 +9,7 @@ collector that walks them would cost more than the planning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import NamedTuple, NewType
 
 import msgspec
@@ -167,8 +167,8 @@ class Refused(NamedTuple):
 Object = Service | EndpointSlice | Node
 
 
-class Kind(Enum):
-    """The kinds of object that sources deliver."""
+class Kind(StrEnum):
+    """The kinds of object that sources deliver; as text, since keys are hashed by the thousand."""
 
     SERVICE = "Service"
     SLICE = "EndpointSlice"

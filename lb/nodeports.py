@@ -27,7 +27,7 @@ def read_setting(text: str) -> tuple[str, ...]:
     return parts
 
 
-def accepting(  # noqa: PLR0913 - kube-proxy's settings, each by its name
+def accepting(
     held: Collection[Address],
     *,
     setting: Sequence[str],

@@ -102,7 +102,9 @@ class Reconciler:
             self.placer.services.restore(number)
             found.extents[number] = tuple([(o, 1) for o in self._adopt_lines(number, found)])
         self._note_written(dict(self.tables.frontends.items()))
-        self._strays = found
+        # Of what was read back, only that which may have to go is looked at again.
+        extents = {number: found.extents[number] for number in found.stray_services}
+        self._strays = msgspec.structs.replace(found, units={}, extents=extents, names={})
         return found.faults
 
     def _adopt_unit(self, unit: Unit, placed: Placed, found: Found) -> None:
@@ -198,7 +200,6 @@ class Reconciler:
         unit = plan.unit
         placed = self.units.get(unit)
         if placed is not None and placed.plan == plan and unit not in self.failing:
-            placed.plan = plan  # its parts are the store's; what was read back may go
             return False
         was_silent = placed is not None and placed.plan is not None and placed.plan.drops()
         try:
