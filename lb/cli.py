@@ -154,7 +154,9 @@ def plan(folder: Path, node_name: str, api_socket: Path, bpffs: Path, output: st
     else:
         for line in answer["lines"]:
             click.echo(line)
-        for one in [*answer["refused"], *answer["left_alone"], *answer["failing"]]:
+        for one in answer["left_alone"]:
+            click.echo(f"left alone  {one['subject']}: {one['reason']}")
+        for one in [*answer["refused"], *answer["failing"]]:
             click.echo(f"{one['subject']}: {one['reason']}", err=True)
     return 1 if answer["refused"] or answer["failing"] else 0
 

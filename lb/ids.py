@@ -54,7 +54,10 @@ class Ids:
 
     def put_back(self, number: int) -> None:
         """Give back an id that no program ever saw, without a rest. KeyError: it is not in use."""
-        self._used.remove(number)
+        if not 0 < number < self.capacity or self._states[number] != _USED:
+            raise KeyError(number)
+        self._states[number] = _RESTS
+        self._count -= 1
         self._resting.appendleft((float("-inf"), number))
 
     def restore(self, number: int) -> None:

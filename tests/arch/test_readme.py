@@ -11,7 +11,7 @@ import pytest
 
 from bpf.layout import Reason
 from bpf.probe import features
-from lb.cli import main
+from lb.cli import tidegate
 from tests.bed.process import REPOSITORY
 
 TEXT = (REPOSITORY / "README.md").read_text()
@@ -41,10 +41,10 @@ def test_it_shows_commands_that_can_be_tried() -> None:
 
 def test_its_flags_exist() -> None:
     """Every flag that it names belongs to some command."""
-    with click.Context(main):
+    with click.Context(tidegate):
         known = {
             flag
-            for command in [main, *main.commands.values()]
+            for command in [tidegate, *tidegate.commands.values()]
             for parameter in command.get_params(click.Context(command))
             for flag in parameter.opts
         }
@@ -55,7 +55,7 @@ def test_its_flags_exist() -> None:
 
 def test_its_commands_exist() -> None:
     """Every sub-command that it names is one, and every one is named."""
-    assert set(re.findall(r"`tidegate (\w+)", TEXT)) == set(main.commands)
+    assert set(re.findall(r"`tidegate (\w+)", TEXT)) == set(tidegate.commands)
 
 
 def test_its_requirements_are_those_that_check_looks_for() -> None:
