@@ -1,0 +1,199 @@
+"""A Kubernetes API server as a source: Services, EndpointSlices and the own Node.
+
+The only importer of the `kubernetes` package, which is asked for configuration, credentials and
+TLS and nothing else: objects are never its models. Which objects are asked for, by which
+selectors, is kube-proxy's choice. Each resource is followed by one thread, a `Reflector`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import msgspec
+import urllib3
+import yaml
+from kubernetes import client, config
+from kubernetes.client.rest import RESTClientObject
+
+from lb.errors import BadInput
+from lb.sources import Inbox, feed
+from lb.sources.joint import Faring, Gate
+from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
+from lb.sources.stream import TRANSPORT, Stream, explain, one_line
+
+log = logging.getLogger("tidegate.source")
+
+FRESH_SECONDS = 60.0
+"""How long files of credentials are not read again; tokens are rotated well ahead."""
+OK, UNAUTHORIZED = 200, 401
+_BAD_CONFIGURATION = (
+    config.ConfigException, OSError, yaml.YAMLError,
+    ValueError, TypeError, KeyError, AttributeError,
+)  # fmt: skip
+"""What the package raises for a kubeconfig that is not there, does not parse or is odd."""
+
+SERVICES = Resource(
+    "services", "/api/v1/services", "v1", "Service",
+    {"labelSelector": "!service.kubernetes.io/service-proxy-name"},
+    {"fieldSelector": "spec.clusterIP!=None"},
+)  # fmt: skip
+SLICES = Resource(
+    "endpointslices", "/apis/discovery.k8s.io/v1/endpointslices",
+    "discovery.k8s.io/v1", "EndpointSlice",
+    {"labelSelector": "!service.kubernetes.io/headless"},
+)  # fmt: skip
+
+
+def own_node(name: str) -> Resource:
+    """The Node of that name and no other."""
+    selectors = {"fieldSelector": f"metadata.name={name}"}
+    return Resource("node", "/api/v1/nodes", "v1", "Node", selectors)
+
+
+class KubernetesSource:
+    """Raises BadInput when the configuration cannot be used."""
+
+    def __init__(
+        self, *, kubeconfig: str, master: str, node_name: str, timing: Timing | None = None
+    ) -> None:
+        self._timing = timing or Timing()
+        self._access = Access(kubeconfig, master, self._timing)
+        self._node = own_node(node_name)
+
+    def run(self, inbox: Inbox, stop: Event) -> None:
+        """Deliver until `stop` is set."""
+        faring = Faring(inbox, "kubernetes", self._access.location)
+        gate = Gate(
+            inbox,
+            needed=(SERVICES.name, SLICES.name),
+            wished=(self._node.name,),
+            patience=self._timing.node,
+        )
+        running: list[tuple[Reflector, threading.Thread]] = []
+        for resource in (self._node, SERVICES, SLICES):
+            name = resource.name
+            listener = Listener(
+                inbox.changed, partial(gate.listed, name), partial(faring.tell, name)
+            )
+            reflector = Reflector(resource, self._access, listener, self._timing)
+            thread = threading.Thread(target=reflector.run, name=name, daemon=True)
+            thread.start()
+            running.append((reflector, thread))
+        stop.wait()
+        gate.close()
+        for reflector, _ in running:
+            reflector.stop()
+        for _, thread in running:
+            thread.join(1.0)  # longer only while it connects, which nothing interrupts
+
+
+class Access:
+    """The way to the API server: configuration, credentials, TLS, connections.
+
+    All files are read anew once they are `FRESH_SECONDS` old and a request is due, and after a 401:
+    so tokens, client certificates and authorities may be replaced on disk at any time.
+    """
+
+    def __init__(self, kubeconfig: str, master: str, timing: Timing) -> None:
+        self._kubeconfig, self._master, self._timing = kubeconfig, master, timing
+        self._lock = threading.Lock()
+        self._load()
+
+    @property
+    def location(self) -> str:
+        """The server's URL."""
+        return str(self._configuration.host)
+
+    def get(self, path: str, query: Mapping[str, str], *, patience: float) -> Stream:
+        """Ask; `patience` is the longest silence in seconds. Raises Failed."""
+        try:
+            pools, headers, host = self._present()
+            response = pools.request(
+                "GET",
+                host + path,
+                fields=query,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=self._timing.connect, read=patience),
+                retries=False,
+                preload_content=False,
+            )
+        except TRANSPORT as error:
+            raise Failed(explain(error)) from error
+        stream = Stream(response)
+        if response.status == OK:
+            return stream
+        if response.status == UNAUTHORIZED:
+            self._read_at = -math.inf
+        with stream:
+            raise _refusal(response, stream.whole())
+
+    def _present(self) -> tuple[urllib3.PoolManager, dict[str, str], str]:
+        """What a request needs; where the files cannot be read anew, what they held last."""
+        with self._lock:
+            if time.monotonic() - self._read_at > FRESH_SECONDS:
+                try:
+                    self._load()
+                except BadInput as error:
+                    log.warning("%s; the last good credentials are used", error)
+                    self._read_at = time.monotonic()
+            return self._pools, self._headers, self.location
+
+    def _load(self) -> None:
+        found = _configuration(self._kubeconfig, self._master)
+        try:
+            self._headers = {"Accept": "application/json", "User-Agent": "tidegate"}
+            token = found.get_api_key_with_prefix("BearerToken", alias="authorization")
+            if token:
+                self._headers["Authorization"] = token.strip()
+            self._pools: urllib3.PoolManager = RESTClientObject(found).pool_manager
+        except _BAD_CONFIGURATION as error:
+            raise BadInput(f"{self._kubeconfig or 'in-cluster'}: {explain(error)}") from error
+        self._configuration = found
+        self._read_at = time.monotonic()
+
+
+def _configuration(kubeconfig: str, master: str) -> Any:
+    """As client-go finds it: the kubeconfig, its server overruled; else the pod's own. BadInput."""
+    found = client.Configuration()
+    found.keep_alive = True
+    if kubeconfig:
+        try:
+            with Path(kubeconfig).open("rb"):
+                pass  # the package takes a file that is not there for an empty one
+            load: Any = config.load_kube_config
+            load(kubeconfig, client_configuration=found, persist_config=False)
+        except _BAD_CONFIGURATION as error:
+            raise BadInput(f"--kubeconfig {kubeconfig}: {explain(error)}") from error
+    elif not master:
+        try:
+            load = config.load_incluster_config
+            load(client_configuration=found)
+        except _BAD_CONFIGURATION as error:
+            raise BadInput(
+                "no API server: this is no pod of a cluster; give --kubeconfig, --master or "
+                f"--manifests ({explain(error)})"
+            ) from error
+    if master:
+        found.host = master.rstrip("/")
+    return found
+
+
+def _refusal(response: urllib3.BaseHTTPResponse, body: bytes) -> Failed:
+    try:
+        message = feed.status.decode(body).message
+    except msgspec.DecodeError:
+        message = ""
+    asked = response.headers.get("Retry-After", "")
+    return Failed(
+        one_line(f"{response.status} {message or response.reason or ''}"),
+        response.status,
+        float(asked) if asked.isascii() and asked.isdigit() else 0.0,
+    )

@@ -1,0 +1,426 @@
+"""A stand-in API server: list and watch over TLS, and every fault that a client must survive.
+
+In a test's own process it is `ApiServer`, changed by its methods. As a program on a host of the
+bed (`python -m tests.bed.apiserver --help`) it serves a directory of manifests, and follows it.
+No authorisation, no writing over HTTP: just what the product reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import socket
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import trustme
+import yaml
+
+from tests.bed.apistore import PATHS, Expired, Matches, Store, bookmark, event, selector
+
+_Loader = yaml.CSafeLoader
+GONE_STATUS = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+
+
+class Request(NamedTuple):
+    """A request that came. `resource` is the last part of its path."""
+
+    resource: str
+    query: dict[str, str]
+    token: str
+
+    @property
+    def watch(self) -> bool:
+        """Whether it asks for a stream."""
+        return self.query.get("watch") == "true"
+
+
+class Refusal(NamedTuple):
+    """An answer in place of the right one, for requests to come."""
+
+    code: int
+    resource: str
+    watch: bool | None
+    retry_after: int | None
+
+
+class Watch:
+    """An open stream. Guarded by the store's condition."""
+
+    def __init__(self, resource: str, connection: socket.socket) -> None:
+        self.resource = resource
+        self.connection = connection
+        self.lines: list[bytes] = []
+        self.silent = False
+        self.ended = False
+
+
+class Authority:
+    """Who signs: kept in a folder, so that a server that comes back is still trusted."""
+
+    def __init__(self, address: str, folder: Path | None = None) -> None:
+        kept = folder / "server.pem" if folder else None
+        if kept is None or not kept.exists():
+            authority = trustme.CA()
+            certificate = authority.issue_cert(address)
+            text = b"".join(
+                [certificate.private_key_pem.bytes()]
+                + [pem.bytes() for pem in certificate.cert_chain_pems]
+            )
+            self.client = authority.issue_cert("client@example.org", common_name="client")
+            self.pem = authority.cert_pem.bytes()
+            if folder is not None and kept is not None:
+                (folder / "ca.pem").write_bytes(self.pem)
+                kept.write_bytes(text)
+        elif folder is not None:
+            text, self.pem = kept.read_bytes(), (folder / "ca.pem").read_bytes()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_verify_locations(cadata=self.pem.decode())
+        with _file(text) as path:
+            self.context.load_cert_chain(path)
+
+
+class ApiServer:
+    """Listens from `start` to `stop`, on the same port each time; a context manager does both.
+
+    `tokens`: those that are let in; None lets in everybody.
+    """
+
+    def __init__(
+        self, address: str = "127.0.0.1", port: int = 0, folder: Path | None = None
+    ) -> None:
+        self.address, self.port = address, port
+        self.authority = Authority(address, folder)
+        self.store = Store()
+        self.tokens: set[str] | None = None
+        self.refused_selectors: set[str] = set()
+        """Field selectors that this server does not know: 400."""
+        self.requests: list[Request] = []
+        self.refusals: list[Refusal] = []
+        self.watches: list[Watch] = []
+        self.connections: set[socket.socket] = set()
+        self.pages: dict[str, tuple[int, list[bytes]]] = {}
+        self._http: ThreadingHTTPServer | None = None
+
+    def __enter__(self) -> ApiServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen."""
+        self._http = _Http((self.address, self.port), _Handler)
+        self._http.api = self  # type: ignore[attr-defined]
+        self.port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse connections, and end those there are; again is harmless."""
+        if self._http is not None:
+            self._http.shutdown()
+            self._http.server_close()
+            self._http = None
+        with self.store.changed:
+            for watch in self.watches:
+                watch.ended = True
+            connections = list(self.connections)
+            self.store.changed.notify_all()
+        for connection in connections:
+            _cut(connection)
+
+    def kubeconfig(self, path: Path, **user: str) -> Path:
+        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`."""
+        authority = base64.b64encode(self.authority.pem).decode()
+        cluster = {"server": self.url, "certificate-authority-data": authority}
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "bed",
+                    "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed"}}],
+                    "clusters": [{"name": "bed", "cluster": cluster}],
+                    "users": [
+                        {
+                            "name": "bed",
+                            "user": {key.replace("_", "-"): value for key, value in user.items()},
+                        }
+                    ],
+                }
+            )
+        )
+        return path
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"https://{host}:{self.port}"
+
+    def refuse(
+        self,
+        code: int,
+        resource: str = "",
+        *,
+        watch: bool | None = None,
+        times: int = 1,
+        retry_after: int | None = None,
+    ) -> None:
+        """Answer the next requests with `code`; for any resource, any sort, unless given."""
+        self.refusals += [Refusal(code, resource, watch, retry_after)] * times
+
+    def say(self, resource: str, *lines: bytes) -> None:
+        """Send raw lines to the open watches of a resource, at once."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                watch.lines += lines
+            self.store.changed.notify_all()
+
+    def expire_watches(self, resource: str) -> None:
+        """Send the 410 that a stream may hold."""
+        self.say(resource, event("ERROR", json.dumps(GONE_STATUS).encode()))
+
+    def bookmark(self, resource: str) -> None:
+        """Send the present version to the open watches of a resource."""
+        self.say(resource, bookmark(self.store.version))
+
+    def end(self, resource: str) -> None:
+        """Let the open watches end in order, as when their time is up."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                watch.ended = True
+            self.store.changed.notify_all()
+
+    def drop(self, resource: str) -> None:
+        """Cut the connections of the open watches."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                _cut(watch.connection)
+
+    def mute(self, resource: str) -> None:
+        """Never say anything again on the open watches, and leave them open."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                watch.silent = True
+
+    def count(self, resource: str, *, watch: bool) -> int:
+        """How many requests of that sort came so far."""
+        return sum(one.resource == resource and one.watch == watch for one in self.requests)
+
+    def watched(self, resource: str) -> bool:
+        """Whether somebody who can hear it watches a resource."""
+        with self.store.changed:
+            return any(not watch.silent for watch in self._open(resource))
+
+    def _open(self, resource: str) -> list[Watch]:
+        return [watch for watch in self.watches if watch.resource == resource]
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Without the look-up of a name that HTTPServer does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
+
+    @property
+    def api(self) -> ApiServer:
+        return cast("ApiServer", cast("Any", self.server).api)
+
+    def setup(self) -> None:
+        # Here, in the connection's own thread: a client that never shakes hands holds up nobody.
+        raw = self.request
+        raw.settimeout(None)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.api.connections.add(raw)
+        self.request = self.api.authority.context.wrap_socket(raw, server_side=True)
+        self.api.connections.add(self.request)
+        super().setup()
+
+    def finish(self) -> None:
+        self.api.connections.discard(self.request)
+        with suppress(OSError):
+            super().finish()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        request = Request(url.path.rpartition("/")[2], dict(parse_qsl(url.query)), token)
+        self.api.requests.append(request)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            self._status(refusal.code, refusal.retry_after)
+        elif self.api.tokens is not None and token not in self.api.tokens:
+            self._status(401)
+        elif url.path not in PATHS.values():
+            self._status(404)
+        else:
+            fields = request.query.get("fieldSelector", "")
+            matches = selector(request.query.get("labelSelector", ""), fields)
+            if fields in self.api.refused_selectors:
+                self._status(400)
+            elif request.watch:
+                self._watch(url.path, request, matches)
+            else:
+                self._list(url.path, request.query, matches)
+
+    def _refusal(self, request: Request) -> Refusal | None:
+        for refusal in self.api.refusals:
+            if refusal.resource in ("", request.resource) and refusal.watch in (
+                None,
+                request.watch,
+            ):
+                self.api.refusals.remove(refusal)
+                return refusal
+        return None
+
+    def _status(self, code: int, retry_after: int | None = None) -> None:
+        body = json.dumps({"kind": "Status", "code": code, "message": f"as told: {code}"}).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        if retry_after is not None:
+            self.send_header("Retry-After", str(retry_after))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _list(self, path: str, query: dict[str, str], matches: Matches) -> None:
+        if token := query.get("continue"):
+            if token not in self.api.pages:
+                self._status(410)
+                return
+            version, texts = self.api.pages.pop(token)
+        else:
+            version, texts = self.api.store.list(path, matches)
+        limit = int(query.get("limit", "0")) or len(texts)
+        meta = {"resourceVersion": str(version)}
+        if texts[limit:]:
+            meta["continue"] = base64.b64encode(b"%d-%d" % (version, len(texts))).decode()
+            self.api.pages[meta["continue"]] = (version, texts[limit:])
+        body = b'{"kind":"List","metadata":%s,"items":[%s]}\n' % (
+            json.dumps(meta).encode(),
+            b",".join(texts[:limit]),
+        )
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _watch(self, path: str, request: Request, matches: Matches) -> None:
+        store = self.api.store
+        watch = Watch(request.resource, self.connection)
+        deadline = time.monotonic() + float(request.query.get("timeoutSeconds", "3600"))
+        version = int(request.query["resourceVersion"])
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+        with store.changed:
+            self.api.watches.append(watch)
+        try:
+            while True:
+                with store.changed:
+                    lines = self._news(watch, path, version, matches)
+                    version = store.version
+                    if not lines:
+                        left = deadline - time.monotonic()
+                        if watch.ended or left < 0:
+                            break
+                        store.changed.wait(left)
+                        continue
+                for line in lines:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        finally:
+            with store.changed:
+                self.api.watches.remove(watch)
+
+    def _news(self, watch: Watch, path: str, version: int, matches: Matches) -> list[bytes]:
+        """What a watch has to send; the caller holds the condition."""
+        try:
+            lines = self.api.store.since(path, version, matches)
+        except Expired:
+            watch.ended = True
+            lines = [event("ERROR", json.dumps(GONE_STATUS).encode())]
+        lines += watch.lines
+        watch.lines = []
+        return [] if watch.silent else lines
+
+
+def _cut(connection: socket.socket) -> None:
+    """End a connection as a broken cable would be noticed: no TLS farewell, no last chunk."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def follow(server: ApiServer, directory: Path) -> None:
+    """Let the server hold what the manifests of a directory hold, for ever."""
+    texts: dict[str, str] = {}
+    while True:
+        found = {path.name: path.read_text() for path in sorted(directory.glob("[!.]*"))}
+        if found != texts:
+            texts = found
+            documents = [one for text in texts.values() for one in yaml.load_all(text, _Loader)]
+            wanted = [one for found in documents for one in found.get("items", [found])]
+            server.store.become(wanted)
+        time.sleep(0.02)
+
+
+def main() -> None:
+    """Serve until killed; the kubeconfig is written once the server listens and is filled."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--port", type=int, default=6443)
+    parser.add_argument("--manifests", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="keeps certificates, kubeconfig")
+    arguments = parser.parse_args()
+    server = ApiServer(arguments.address, arguments.port, arguments.folder)
+    threading.Thread(target=follow, args=(server, arguments.manifests), daemon=True).start()
+    with server.store.changed:
+        server.store.changed.wait_for(lambda: server.store.filled)
+    server.start()
+    part = server.kubeconfig(arguments.folder / ".kubeconfig")
+    part.rename(arguments.folder / "kubeconfig")
+    threading.Event().wait()
+
+
+@contextmanager
+def _file(text: bytes) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text)
+        file.flush()
+        yield file.name
+
+
+if __name__ == "__main__":
+    main()
