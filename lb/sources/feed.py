@@ -127,7 +127,8 @@ class Feed:
         try:
             result = convert(self._decoder.decode(item))
         except _MALFORMED as error:
-            result = Change(key, None, (Refused(str(key), reason(error)),))
+            refused = Refused(str(key), reason(error))
+            result = Change(key, None, (refused,)) if key.name else refused
         if isinstance(result, Refused):  # its name is none: no change can carry it
             self.problems[key] = (result,)
             return []

@@ -147,43 +147,55 @@ class Access:
             return self._pools, self._headers, self.location
 
     def _load(self) -> None:
-        found = _configuration(self._kubeconfig, self._master)
-        try:
-            self._headers = {"Accept": "application/json", "User-Agent": "tidegate"}
-            token = found.get_api_key_with_prefix("BearerToken", alias="authorization")
-            if token:
-                self._headers["Authorization"] = token.strip()
-            self._pools: urllib3.PoolManager = RESTClientObject(found).pool_manager
-        except _BAD_CONFIGURATION as error:
-            raise BadInput(f"{self._kubeconfig or 'in-cluster'}: {explain(error)}") from error
+        """Raises BadInput."""
+        found, token = _configuration(self._kubeconfig, self._master)
+        self._headers = {"Accept": "application/json", "User-Agent": "tidegate"}
+        if token:
+            self._headers["Authorization"] = token
+        self._pools: urllib3.PoolManager = RESTClientObject(found).pool_manager
         self._configuration = found
         self._read_at = time.monotonic()
 
 
-def _configuration(kubeconfig: str, master: str) -> Any:
-    """As client-go finds it: the kubeconfig, its server overruled; else the pod's own. BadInput."""
+def _configuration(kubeconfig: str, master: str) -> tuple[Any, str]:
+    """As client-go finds it: the kubeconfig, its server overruled; else the pod's own account.
+
+    And the Authorization header, empty for none. Raises BadInput.
+    """
     found = client.Configuration()
     found.keep_alive = True
-    if kubeconfig:
-        try:
+    token = ""
+    try:
+        if kubeconfig:
             with Path(kubeconfig).open("rb"):
                 pass  # the package takes a file that is not there for an empty one
             load: Any = config.load_kube_config
             load(kubeconfig, client_configuration=found, persist_config=False)
-        except _BAD_CONFIGURATION as error:
-            raise BadInput(f"--kubeconfig {kubeconfig}: {explain(error)}") from error
-    elif not master:
-        try:
+        elif not master:
             load = config.load_incluster_config
             load(client_configuration=found)
-        except _BAD_CONFIGURATION as error:
-            raise BadInput(
-                "no API server: this is no pod of a cluster; give --kubeconfig, --master or "
-                f"--manifests ({explain(error)})"
-            ) from error
+        # Asking for the token sets the host anew, so `master` comes after it.
+        token = found.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+    except _BAD_CONFIGURATION as error:
+        if kubeconfig:
+            raise BadInput(f"--kubeconfig {kubeconfig}: {_fault(error)}") from error
+        raise BadInput(
+            "no API server: this is no pod of a cluster; give --kubeconfig, --master or "
+            f"--manifests ({_fault(error)})"
+        ) from error
     if master:
         found.host = master.rstrip("/")
-    return found
+    return found, token.strip()
+
+
+def _fault(error: Exception) -> str:
+    match error:
+        case OSError():
+            return explain(error)
+        case config.ConfigException() | yaml.YAMLError():
+            return one_line(str(error))
+        case _:
+            return one_line(f"is no kubeconfig: {error}")
 
 
 def _refusal(response: urllib3.BaseHTTPResponse, body: bytes) -> Failed:

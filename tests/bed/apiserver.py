@@ -19,16 +19,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import trustme
 import yaml
 
-from tests.bed.apistore import PATHS, Expired, Matches, Store, bookmark, event, selector
+from tests.bed.apistore import PATHS, Matches, Store, bookmark, event, selector
 
 _Loader = yaml.CSafeLoader
-GONE_STATUS = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+_GONE = event("ERROR", b'{"kind":"Status","code":410,"reason":"Expired","message":"too old"}')
 
 
 class Request(NamedTuple):
@@ -61,6 +61,8 @@ class Watch:
         self.connection = connection
         self.lines: list[bytes] = []
         self.silent = False
+        self.deaf = False
+        """Whether changes of objects are kept from it, but not what it is told by `say`."""
         self.ended = False
 
 
@@ -108,10 +110,12 @@ class ApiServer:
         self.refusals: list[Refusal] = []
         self.watches: list[Watch] = []
         self.connections: set[socket.socket] = set()
+        self.forget_pages = 0
+        """How many continue tokens to have forgotten when they are used: 410."""
         self.pages: dict[str, tuple[int, list[bytes]]] = {}
         self._http: ThreadingHTTPServer | None = None
 
-    def __enter__(self) -> ApiServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -127,10 +131,10 @@ class ApiServer:
 
     def stop(self) -> None:
         """Refuse connections, and end those there are; again is harmless."""
-        if self._http is not None:
-            self._http.shutdown()
-            self._http.server_close()
-            self._http = None
+        if self._http is None:
+            return
+        self._http.shutdown()
+        self._http.socket.close()
         with self.store.changed:
             for watch in self.watches:
                 watch.ended = True
@@ -138,6 +142,8 @@ class ApiServer:
             self.store.changed.notify_all()
         for connection in connections:
             _cut(connection)
+        self._http.server_close()  # waits for the threads of all connections
+        self._http = None
 
     def kubeconfig(self, path: Path, **user: str) -> Path:
         """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`."""
@@ -189,7 +195,7 @@ class ApiServer:
 
     def expire_watches(self, resource: str) -> None:
         """Send the 410 that a stream may hold."""
-        self.say(resource, event("ERROR", json.dumps(GONE_STATUS).encode()))
+        self.say(resource, _GONE)
 
     def bookmark(self, resource: str) -> None:
         """Send the present version to the open watches of a resource."""
@@ -206,7 +212,9 @@ class ApiServer:
         """Cut the connections of the open watches."""
         with self.store.changed:
             for watch in self._open(resource):
+                watch.ended = watch.silent = True
                 _cut(watch.connection)
+            self.store.changed.notify_all()
 
     def mute(self, resource: str) -> None:
         """Never say anything again on the open watches, and leave them open."""
@@ -228,7 +236,6 @@ class ApiServer:
 
 
 class _Http(ThreadingHTTPServer):
-    daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
@@ -259,7 +266,10 @@ class _Handler(BaseHTTPRequestHandler):
         raw.settimeout(None)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.api.connections.add(raw)
-        self.request = self.api.authority.context.wrap_socket(raw, server_side=True)
+        try:
+            self.request = self.api.authority.context.wrap_socket(raw, server_side=True)
+        finally:
+            self.api.connections.discard(raw)
         self.api.connections.add(self.request)
         super().setup()
 
@@ -267,6 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.connections.discard(self.request)
         with suppress(OSError):
             super().finish()
+        self.request.close()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -314,6 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, path: str, query: dict[str, str], matches: Matches) -> None:
         if token := query.get("continue"):
+            if self.api.forget_pages:
+                self.api.forget_pages -= 1
+                del self.api.pages[token]
             if token not in self.api.pages:
                 self._status(410)
                 return
@@ -346,6 +360,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         with store.changed:
             self.api.watches.append(watch)
+            if not store.knows(version):
+                watch.lines.append(_GONE)
+                watch.deaf = watch.ended = True
         try:
             while True:
                 with store.changed:
@@ -367,12 +384,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _news(self, watch: Watch, path: str, version: int, matches: Matches) -> list[bytes]:
         """What a watch has to send; the caller holds the condition."""
-        try:
-            lines = self.api.store.since(path, version, matches)
-        except Expired:
-            watch.ended = True
-            lines = [event("ERROR", json.dumps(GONE_STATUS).encode())]
-        lines += watch.lines
+        lines = self.api.store.since(path, version, matches)
+        lines = watch.lines if watch.deaf else lines + watch.lines
         watch.lines = []
         return [] if watch.silent else lines
 

@@ -22,10 +22,6 @@ Name = tuple[str, str]
 Matches = Callable[[Manifest], bool]
 
 
-class Expired(Exception):  # noqa: N818
-    """The version asked for is no longer remembered: 410."""
-
-
 class Stored(NamedTuple):
     """An object of some version, and its text."""
 
@@ -74,9 +70,10 @@ def _field(term: str) -> Matches:
     path = left.removesuffix("!").split(".")
 
     def found(manifest: Manifest) -> object:
+        value: object = manifest
         for step in path:
-            manifest = manifest.get(step) or {}
-        return manifest or ""
+            value = value.get(step) if isinstance(value, dict) else None
+        return value or ""
 
     if left.endswith("!"):
         return lambda manifest: found(manifest) != value
@@ -125,11 +122,14 @@ class Store:
             self.changed.notify_all()
 
     def expire(self) -> None:
-        """Forget all changes so far: whoever did not see them has to list."""
+        """Forget all changes so far: a watch that begins before them has to list."""
         with self.changed:
             self.version += 1
-            self._log.clear()
             self._oldest = self.version
+
+    def knows(self, version: int) -> bool:
+        """Whether a watch may begin there; else it is 410."""
+        return version >= self._oldest
 
     def list(self, path: str, matches: Matches) -> tuple[int, list[bytes]]:
         """The version of now, and the texts of all that match, by name."""
@@ -138,9 +138,7 @@ class Store:
             return self.version, [one.text for _, one in found if matches(one.manifest)]
 
     def since(self, path: str, version: int, matches: Matches) -> list[bytes]:
-        """The lines of a watch since a version; the caller holds `changed`. Raises Expired."""
-        if version < self._oldest:
-            raise Expired
+        """The lines of a watch since a version; the caller holds `changed`."""
         entries: list[Entry] = []
         for entry in reversed(self._log):
             if entry.version <= version:
