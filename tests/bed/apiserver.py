@@ -403,7 +403,13 @@ def follow(server: ApiServer, directory: Path) -> None:
         found = {path.name: path.read_text() for path in sorted(directory.glob("[!.]*"))}
         if found != texts:
             texts = found
-            documents = [one for text in texts.values() for one in yaml.load_all(text, _Loader)]
+            documents = [
+                one
+                for name, text in texts.items()
+                for one in (
+                    [json.loads(text)] if name.endswith(".json") else yaml.load_all(text, _Loader)
+                )
+            ]
             wanted = [one for found in documents for one in found.get("items", [found])]
             server.store.become(wanted)
         time.sleep(0.02)

@@ -48,16 +48,19 @@ class Recorder:
         return {key.name for key in self.held() if key.kind is kind}
 
     def changed(self, changes: Sequence[Change]) -> None:
+        """Remember the changes."""
         with self._told:
             self.batches.append(changes)
             self._told.notify_all()
 
     def synced(self) -> None:
+        """Remember when."""
         with self._told:
             self.synced_after.append(len(self.changes))
             self._told.notify_all()
 
     def report(self, report: Report) -> None:
+        """Remember the report."""
         with self._told:
             self.reports.append(report)
             self._told.notify_all()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@contextmanager
 def _run(source: KubernetesSource) -> Iterator[Recorder]:
     """The source runs while the caller looks."""
     inbox, stop = Recorder(), threading.Event()
@@ -80,7 +82,7 @@ def test_a_server_of_another_authority(api: ApiServer, tmp_path: Path) -> None:
         source = KubernetesSource(
             kubeconfig=str(path), master=other.url, node_name="n1", timing=QUICK
         )
-        for inbox in _run(source):
+        with _run(source) as inbox:
             inbox.until(lambda: "certificate verify failed" in inbox.reports[-1].error)
             assert inbox.report_now.location == other.url
         assert not other.requests
@@ -95,7 +97,7 @@ def test_master_wins_over_the_kubeconfig(api: ApiServer, tmp_path: Path) -> None
     source = KubernetesSource(
         kubeconfig=str(path), master=api.url + "/", node_name="n1", timing=QUICK
     )
-    for inbox in _run(source):
+    with _run(source) as inbox:
         inbox.until(lambda: inbox.names() == {"web"})
         assert inbox.report_now.location == api.url
 
@@ -111,7 +113,7 @@ def test_the_account_of_a_pod(
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", api.address)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api.port))
     api.store.put(WEB)
-    for inbox in _run(KubernetesSource(kubeconfig="", master="", node_name="n1", timing=QUICK)):
+    with _run(KubernetesSource(kubeconfig="", master="", node_name="n1", timing=QUICK)) as inbox:
         inbox.until(lambda: inbox.names() == {"web"})
     assert {request.token.removeprefix("bearer ") for request in api.requests} == {"pod"}
 

@@ -174,18 +174,17 @@ def test_the_node_is_waited_for_but_not_for_ever(api: ApiServer, start: Start) -
     assert inbox.synced_after == [0]
 
 
-def test_stop_ends_promptly(api: ApiServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("refused", [0, 1_000_000])
+def test_stop_ends_promptly(api: ApiServer, tmp_path: Path, refused: int) -> None:
     """While it watches, and while it waits to try again."""
-    for refused in (0, 1_000_000):
-        api.refuse(500, times=refused)
-        path = api.kubeconfig(tmp_path / "kubeconfig")
-        timing = QUICK._replace(first_pause=60.0, longest_pause=60.0)
-        source = KubernetesSource(kubeconfig=str(path), master="", node_name="n1", timing=timing)
-        inbox, stop = Recorder(), threading.Event()
-        thread = threading.Thread(target=source.run, args=(inbox, stop))
-        thread.start()
-        inbox.until(lambda: api.watched("services") or bool(inbox.report_now.error))
-        stop.set()
-        thread.join(0.9)
-        assert not thread.is_alive()
-        api.end("services")
+    api.refuse(500, times=refused)
+    path = api.kubeconfig(tmp_path / "kubeconfig")
+    timing = QUICK._replace(first_pause=60.0, longest_pause=60.0)
+    source = KubernetesSource(kubeconfig=str(path), master="", node_name="n1", timing=timing)
+    inbox, stop = Recorder(), threading.Event()
+    thread = threading.Thread(target=source.run, args=(inbox, stop))
+    thread.start()
+    inbox.until(lambda: api.watched("services") or bool(inbox.report_now.error))
+    stop.set()
+    thread.join(0.9)
+    assert not thread.is_alive()
