@@ -102,3 +102,10 @@ def test_the_life_of_an_api_server(one_node: Cluster, api: Api, agent: Agent) ->
     assert reaches(ADDRESS)
     assert agent.status()["services"] == 2
     agent.tidegate("verify")
+
+
+def test_a_restart_with_nothing_to_do(api: Api, agent: Agent) -> None:
+    """An agent that finds everything as it should be is ready all the same."""
+    for _ in range(3):
+        agent.restart()
+        assert agent.status()["healthy"]
