@@ -207,7 +207,7 @@ class Reflector:
         if error.code in STALE:
             self._feed.version = ""
         if error.code == GONE:
-            log.info("%s: the watch fell behind; listing again", self._resource.name)
+            log.info("%s: the version is gone; listing again", self._resource.name)
         else:
             self._fares(str(error))
         timing = self._timing

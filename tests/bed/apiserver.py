@@ -337,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
         limit = int(query.get("limit", "0")) or len(texts)
         meta = {"resourceVersion": str(version)}
         if texts[limit:]:
-            meta["continue"] = base64.b64encode(b"%d-%d" % (version, len(texts))).decode()
+            meta["continue"] = base64.b64encode(f"{path} {version} {len(texts)}".encode()).decode()
             self.api.pages[meta["continue"]] = (version, texts[limit:])
         body = b'{"kind":"List","metadata":%s,"items":[%s]}\n' % (
             json.dumps(meta).encode(),
