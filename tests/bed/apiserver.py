@@ -11,21 +11,18 @@ import argparse
 import base64
 import json
 import socket
-import ssl
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 from urllib.parse import parse_qsl, urlsplit
 
-import trustme
 import yaml
 
-from tests.bed.apistore import PATHS, Matches, Store, bookmark, event, selector
+from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
+from tests.bed.authority import Authority
 
 _Loader = yaml.CSafeLoader
 _GONE = event("ERROR", b'{"kind":"Status","code":410,"reason":"Expired","message":"too old"}')
@@ -51,44 +48,6 @@ class Refusal(NamedTuple):
     resource: str
     watch: bool | None
     retry_after: int | None
-
-
-class Watch:
-    """An open stream. Guarded by the store's condition."""
-
-    def __init__(self, resource: str, connection: socket.socket) -> None:
-        self.resource = resource
-        self.connection = connection
-        self.lines: list[bytes] = []
-        self.silent = False
-        self.deaf = False
-        """Whether changes of objects are kept from it, but not what it is told by `say`."""
-        self.ended = False
-
-
-class Authority:
-    """Who signs: kept in a folder, so that a server that comes back is still trusted."""
-
-    def __init__(self, address: str, folder: Path | None = None) -> None:
-        kept = folder / "server.pem" if folder else None
-        if kept is None or not kept.exists():
-            authority = trustme.CA()
-            certificate = authority.issue_cert(address)
-            text = b"".join(
-                [certificate.private_key_pem.bytes()]
-                + [pem.bytes() for pem in certificate.cert_chain_pems]
-            )
-            self.client = authority.issue_cert("client@example.org", common_name="client")
-            self.pem = authority.cert_pem.bytes()
-            if folder is not None and kept is not None:
-                (folder / "ca.pem").write_bytes(self.pem)
-                kept.write_bytes(text)
-        elif folder is not None:
-            text, self.pem = kept.read_bytes(), (folder / "ca.pem").read_bytes()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_verify_locations(cadata=self.pem.decode())
-        with _file(text) as path:
-            self.context.load_cert_chain(path)
 
 
 class ApiServer:
@@ -431,14 +390,6 @@ def main() -> None:
     part = server.kubeconfig(arguments.folder / ".kubeconfig")
     part.rename(arguments.folder / "kubeconfig")
     threading.Event().wait()
-
-
-@contextmanager
-def _file(text: bytes) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(text)
-        file.flush()
-        yield file.name
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ As little of the API as watching needs. Texts are kept ready, so that serving co
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -164,6 +165,19 @@ class Store:
     def _note(self, path: str, old: Stored | None, new: Stored | None) -> None:
         self.version += 1
         self._log.append(Entry(self.version, path, old, new))
+
+
+class Watch:
+    """An open stream. Guarded by the store's condition."""
+
+    def __init__(self, resource: str, connection: socket.socket) -> None:
+        self.resource = resource
+        self.connection = connection
+        self.lines: list[bytes] = []
+        self.silent = False
+        self.deaf = False
+        """Whether changes of objects are kept from it, but not what it is told by `say`."""
+        self.ended = False
 
 
 def event(kind: str, text: bytes) -> bytes:
