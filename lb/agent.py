@@ -33,6 +33,7 @@ from lb.status import differences, status
 from lb.tables import in_kernel
 
 log = logging.getLogger("tidegate")
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Agent:
@@ -62,8 +63,8 @@ class Agent:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._on_signal)
+        # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         self._attach()
         self._look_at_devices()
         server = Server(
@@ -75,6 +76,7 @@ class Agent:
             (self._watch_devices, "devices"),
             (self._run_source, "source"),
             (self._announce, "ready"),
+            (self._await_end, "end"),
         ):
             threading.Thread(target=target, name=name, daemon=True).start()
         try:
@@ -133,7 +135,9 @@ class Agent:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.sendto(b"READY=1\n", address)
 
-    def _on_signal(self, number: int, _: object) -> None:
+    def _await_end(self) -> None:
+        """A handler would have to wait for the main thread, which may sleep on a lock by then."""
+        signal.sigwait(_ENDING)
         self._stop.set()
         self.controller.wake()
 
