@@ -35,6 +35,7 @@ from lb.status import differences, status
 from lb.tables import in_kernel
 
 log = logging.getLogger("tidegate")
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 COLLECT_EVERY = (50_000, 50, 50)
 """Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
@@ -73,8 +74,8 @@ class Agent:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         self._attach()
         self._look_at_devices()
         server = Server(
@@ -85,6 +86,7 @@ class Agent:
         for target, name in (
             (self._watch_devices, "devices"),
             (self._announce, "ready"),
+            (self._await_end, "end"),
         ):
             threading.Thread(target=target, name=name, daemon=True).start()
         try:
@@ -143,7 +145,9 @@ class Agent:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.sendto(b"READY=1\n", address)
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
+    def _await_end(self) -> None:
+        """A handler would have to wait for the main thread, which may sleep on a lock by then."""
+        signal.sigwait(_ENDING)
         self._stop.set()
         self.controller.wake()
 

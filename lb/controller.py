@@ -118,12 +118,13 @@ class Controller:
                 return
             everything = self._look_around(anew=touched.node or not self.is_synced)
             before = dict(self.reconciler.failing)
-            if not self.is_synced:
+            first = not self.is_synced
+            if first:
                 outcome = self._first(now)
             else:
                 names = self.store.names() if everything else touched.services
                 outcome = self._apply(names | self.reconciler.due(now), now)
-            told = bool(changes) or self._reports_changed or everything
+            told = bool(changes) or self._reports_changed or everything or first
             if told or outcome.writes or before.keys() != self.reconciler.failing.keys():
                 self._move_on()
             self._tell_failures(before)

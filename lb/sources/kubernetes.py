@@ -1,167 +1,211 @@
-"""A Kubernetes API server as a source: Services, EndpointSlices and this node's own Node.
+"""A Kubernetes API server as a source: Services, EndpointSlices and the own Node.
 
-The `kubernetes` package gives credentials, TLS and proxies, and is imported nowhere else, and only
-when a connection is made (0.14 s, 30 MB). Its models are not used: objects are decoded straight
-into `lb.sources.objects`. One thread for each resource; what they do is in `lb.sources.reflector`.
-The selectors are kube-proxy's.
+The only importer of the `kubernetes` package, which is asked for configuration, credentials and
+TLS and nothing else: objects are never its models. Which objects are asked for, by which
+selectors, is kube-proxy's choice. Each resource is followed by one thread, a `Reflector`.
 """
 
 from __future__ import annotations
 
+import logging
+import math
+import threading
+import time
 from collections.abc import Mapping
-from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
 
-from urllib3 import HTTPResponse, Timeout
+import msgspec
+import urllib3
+import yaml
+from kubernetes import client, config
+from kubernetes.client.rest import RESTClientObject
 
 from lb.errors import BadInput
-from lb.sources import Inbox, Report
-from lb.sources.reflector import Reflector, Resource
+from lb.sources import Inbox, feed
+from lb.sources.joint import Faring, Gate
+from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
+from lb.sources.stream import TRANSPORT, Stream, explain, one_line
 
-if TYPE_CHECKING:
-    from urllib3 import PoolManager
+log = logging.getLogger("tidegate.source")
 
-CONNECT_SECONDS = 5.0
+FRESH_SECONDS = 60.0
+"""How long files of credentials are not read again; tokens are rotated well ahead."""
+OK, UNAUTHORIZED = 200, 401
+_BAD_CONFIGURATION = (
+    config.ConfigException, OSError, yaml.YAMLError,
+    ValueError, TypeError, KeyError, AttributeError,
+)  # fmt: skip
+"""What the package raises for a kubeconfig that is not there, does not parse or is odd."""
 
 SERVICES = Resource(
-    "/api/v1/services",
-    "v1",
-    "Service",
-    label_selector="!service.kubernetes.io/service-proxy-name",
-    field_selector="spec.clusterIP!=None",
-    may_drop_field=True,
-)
+    "services", "/api/v1/services", "v1", "Service",
+    {"labelSelector": "!service.kubernetes.io/service-proxy-name"},
+    {"fieldSelector": "spec.clusterIP!=None"},
+)  # fmt: skip
 SLICES = Resource(
-    "/apis/discovery.k8s.io/v1/endpointslices",
-    "discovery.k8s.io/v1",
-    "EndpointSlice",
-    label_selector="!service.kubernetes.io/headless",
-)
-NODES = Resource("/api/v1/nodes", "v1", "Node")
+    "endpointslices", "/apis/discovery.k8s.io/v1/endpointslices",
+    "discovery.k8s.io/v1", "EndpointSlice",
+    {"labelSelector": "!service.kubernetes.io/headless"},
+)  # fmt: skip
 
 
-class HttpConnection:
-    """A pool of connections to one server, and the headers that open it."""
-
-    def __init__(self, pool: PoolManager, url: str, headers: Mapping[str, str]) -> None:
-        self._pool, self._url, self._headers = pool, url, headers
-
-    def get(self, path: str, query: Mapping[str, str], silence: float) -> HTTPResponse:
-        """The answer, its body unread. Raises urllib3's HTTPError, OSError."""
-        response = self._pool.request(
-            "GET",
-            f"{self._url}{path}?{urlencode(query)}",
-            headers=self._headers,
-            preload_content=False,
-            retries=False,
-            redirect=False,
-            timeout=Timeout(connect=CONNECT_SECONDS, read=silence),
-        )
-        assert isinstance(response, HTTPResponse)  # noqa: S101 - for the type checker
-        return response
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._pool.clear()
-
-
-class Server:
-    """Finds the API server as kube-proxy does: `--kubeconfig`, `--master`, else in-cluster."""
-
-    def __init__(self, kubeconfig: str, master: str) -> None:
-        self._kubeconfig, self._master = kubeconfig, master
-        self._lock = Lock()
-        self.location = master or kubeconfig or "in-cluster"
-
-    def connect(self) -> HttpConnection:
-        """A connection with credentials read now. Raises BadInput.
-
-        The client reads a kubeconfig's `tokenFile` and certificates only once; they rotate, so
-        each list and each watch starts from the files.
-        """
-        # The client keeps global state, and no configuration error may end the agent.
-        with self._lock:
-            try:
-                return self._connect()
-            except Exception as error:
-                text = " ".join(str(error).split()) or type(error).__name__
-                where = self._kubeconfig or "in-cluster configuration"
-                raise BadInput(f"{where}: {text}") from error
-
-    def _connect(self) -> HttpConnection:
-        import kubernetes.config as untyped  # noqa: PLC0415 - heavy; see the module
-        from kubernetes.client import Configuration  # noqa: PLC0415
-        from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
-
-        config: Any = untyped
-        found: Any = Configuration()
-        if self._kubeconfig:
-            config.load_kube_config(
-                self._kubeconfig, client_configuration=found, persist_config=False
-            )
-        elif not self._master:
-            config.load_incluster_config(client_configuration=found)
-        if self._master:
-            found.host = self._master
-        self.location = found.host.rstrip("/")
-        headers = {"Accept": "application/json", "User-Agent": "tidegate"}
-        for setting in found.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                headers[setting["key"]] = setting["value"].strip()
-        return HttpConnection(RESTClientObject(found).pool_manager, self.location, headers)
+def own_node(name: str) -> Resource:
+    """The Node of that name and no other."""
+    selectors = {"fieldSelector": f"metadata.name={name}"}
+    return Resource("node", "/api/v1/nodes", "v1", "Node", selectors)
 
 
 class KubernetesSource:
-    """Lists and watches; the API server may be away for any time."""
+    """Raises BadInput when the configuration cannot be used."""
 
-    def __init__(self, kubeconfig: str, master: str, node_name: str) -> None:
-        self._server = Server(kubeconfig, master)
-        own = NODES._replace(field_selector=f"metadata.name={node_name}")
-        self._resources = {"services": SERVICES, "slices": SLICES, "node": own}
-        self._lock = Lock()
-        self._errors: dict[str, str] = {}
-        self._report: Report | None = None
-        self._waited_for = set(self._resources)
+    def __init__(
+        self, *, kubeconfig: str, master: str, node_name: str, timing: Timing | None = None
+    ) -> None:
+        self._timing = timing or Timing()
+        self._access = Access(kubeconfig, master, self._timing)
+        self._node = own_node(node_name)
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
-        reflectors, threads = [], []
-        for name, resource in self._resources.items():
-            reflector = Reflector(
-                resource,
-                self._server.connect,
-                inbox.changed,
-                lambda error, name=name: self._tell(inbox, name, error),  # type: ignore[misc]
+        faring = Faring(inbox, "kubernetes", self._access.location)
+        gate = Gate(
+            inbox,
+            needed=(SERVICES.name, SLICES.name),
+            wished=(self._node.name,),
+            patience=self._timing.node,
+        )
+        running: list[tuple[Reflector, threading.Thread]] = []
+        for resource in (self._node, SERVICES, SLICES):
+            name = resource.name
+            listener = Listener(
+                inbox.changed, partial(gate.listed, name), partial(faring.tell, name)
             )
-            listed = lambda name=name: self._listed(inbox, name)  # noqa: E731
-            reflectors.append(reflector)
-            threads.append(
-                Thread(target=reflector.run, args=(stop, listed), name=f"watch-{name}", daemon=True)
-            )
-        for thread in threads:
+            reflector = Reflector(resource, self._access, listener, self._timing)
+            thread = threading.Thread(target=reflector.run, name=name, daemon=True)
             thread.start()
+            running.append((reflector, thread))
         stop.wait()
-        for reflector in reflectors:
-            reflector.interrupt()
-        for thread in threads:
-            thread.join(CONNECT_SECONDS)
+        gate.close()
+        for reflector, _ in running:
+            reflector.stop()
+        for _, thread in running:
+            thread.join(1.0)  # longer only while it connects, which nothing interrupts
 
-    def _listed(self, inbox: Inbox, name: str) -> None:
-        """Services and slices are waited for; the node until its first answer, good or bad."""
-        with self._lock:
-            before = bool(self._waited_for)
-            self._waited_for.discard(name)
-            if before and not self._waited_for:
-                inbox.synced()
 
-    def _tell(self, inbox: Inbox, name: str, error: str) -> None:
-        if name == "node":
-            self._listed(inbox, name)
+class Access:
+    """The way to the API server: configuration, credentials, TLS, connections.
+
+    All files are read anew once they are `FRESH_SECONDS` old and a request is due, and after a 401:
+    so tokens, client certificates and authorities may be replaced on disk at any time.
+    """
+
+    def __init__(self, kubeconfig: str, master: str, timing: Timing) -> None:
+        self._kubeconfig, self._master, self._timing = kubeconfig, master, timing
+        self._lock = threading.Lock()
+        self._load()
+
+    @property
+    def location(self) -> str:
+        """The server's URL."""
+        return str(self._configuration.host)
+
+    def get(self, path: str, query: Mapping[str, str], *, patience: float) -> Stream:
+        """Ask; `patience` is the longest silence in seconds. Raises Failed."""
+        try:
+            pools, headers, host = self._present()
+            response = pools.request(
+                "GET",
+                host + path,
+                fields=query,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=self._timing.connect, read=patience),
+                retries=False,
+                preload_content=False,
+            )
+        except TRANSPORT as error:
+            raise Failed(explain(error)) from error
+        stream = Stream(response)
+        if response.status == OK:
+            return stream
+        if response.status == UNAUTHORIZED:
+            self._read_at = -math.inf
+        with stream:
+            raise _refusal(response, stream.whole())
+
+    def _present(self) -> tuple[urllib3.PoolManager, dict[str, str], str]:
+        """What a request needs; where the files cannot be read anew, what they held last."""
         with self._lock:
-            self._errors[name] = error
-            first = next((text for text in self._errors.values() if text), "")
-            report = Report("kubernetes", self._server.location, first)
-            if report != self._report:
-                self._report = report
-                inbox.report(report)
+            if time.monotonic() - self._read_at > FRESH_SECONDS:
+                try:
+                    self._load()
+                except BadInput as error:
+                    log.warning("%s; the last good credentials are used", error)
+                    self._read_at = time.monotonic()
+            return self._pools, self._headers, self.location
+
+    def _load(self) -> None:
+        """Raises BadInput."""
+        found, token = _configuration(self._kubeconfig, self._master)
+        self._headers = {"Accept": "application/json", "User-Agent": "tidegate"}
+        if token:
+            self._headers["Authorization"] = token
+        self._pools: urllib3.PoolManager = RESTClientObject(found).pool_manager
+        self._configuration = found
+        self._read_at = time.monotonic()
+
+
+def _configuration(kubeconfig: str, master: str) -> tuple[Any, str]:
+    """As client-go finds it: the kubeconfig, its server overruled; else the pod's own account.
+
+    And the Authorization header, empty for none. Raises BadInput.
+    """
+    found = client.Configuration()
+    found.keep_alive = True
+    token = ""
+    try:
+        if kubeconfig:
+            with Path(kubeconfig).open("rb"):
+                pass  # the package takes a file that is not there for an empty one
+            load: Any = config.load_kube_config
+            load(kubeconfig, client_configuration=found, persist_config=False)
+        elif not master:
+            load = config.load_incluster_config
+            load(client_configuration=found)
+        # Asking for the token sets the host anew, so `master` comes after it.
+        token = found.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+    except _BAD_CONFIGURATION as error:
+        if kubeconfig:
+            raise BadInput(f"--kubeconfig {kubeconfig}: {_fault(error)}") from error
+        raise BadInput(
+            "no API server: this is no pod of a cluster; give --kubeconfig, --master or "
+            f"--manifests ({_fault(error)})"
+        ) from error
+    if master:
+        found.host = master.rstrip("/")
+    return found, token.strip()
+
+
+def _fault(error: Exception) -> str:
+    match error:
+        case OSError():
+            return explain(error)
+        case config.ConfigException() | yaml.YAMLError():
+            return one_line(str(error))
+        case _:
+            return one_line(f"is no kubeconfig: {error}")
+
+
+def _refusal(response: urllib3.BaseHTTPResponse, body: bytes) -> Failed:
+    try:
+        message = feed.status.decode(body).message
+    except msgspec.DecodeError:
+        message = ""
+    asked = response.headers.get("Retry-After", "")
+    return Failed(
+        one_line(f"{response.status} {message or response.reason or ''}"),
+        response.status,
+        float(asked) if asked.isascii() and asked.isdigit() else 0.0,
+    )

@@ -1,300 +1,217 @@
-"""Keeps up with one resource of an API server: list, then watch, and start over where needed.
+"""Follows one kind of object on an API server: list, watch from there, begin again when it must.
 
-Delivers differences only: after a gap in the watch the new list is compared with what was
-delivered, and what vanished in between is deleted. While the server is away nothing is delivered,
-so nothing is lost. How a connection comes about (credentials, TLS) is `lb.sources.kubernetes`'.
-Protocol: "Efficient detection of changes" in the Kubernetes API concepts.
+Knows the API's rules of conduct (pages, bookmarks, 410, 429, Retry-After; Kubernetes API concepts,
+"Efficient detection of changes"), and nothing of credentials and sockets: those are a `Server`'s.
+Whatever fails, what was delivered stays; a stream that ends or breaks goes on where it was.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from threading import Event
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import msgspec
-from urllib3 import HTTPResponse
-from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from lb.errors import TidegateError
-from lb.model import Change, Key
-from lb.sources import objects
-from lb.sources.convert import convert, from_plain, reason
-from lb.sources.files import difference
+from lb.model import Change, Refused
+from lb.sources import feed
+
+log = logging.getLogger("tidegate.source")
 
 PAGE = 500
-"""Objects asked for at a time."""
-LIST_SECONDS = 30.0
-"""Longest silence within a list."""
-WATCH_SECONDS = 300
-"""The server is asked to end a watch after this to twice this, so that not all nodes come at once
-and so that credentials are read again."""
-SILENCE_SECONDS = 80.0
-"""Longest silence within a watch: servers send a bookmark about every minute. Then the connection
-may be half open; asking again from the last version costs little."""
+"""Objects of one page, as kubectl asks for."""
+GONE = 410
+STALE = frozenset({feed.BAD_REQUEST, GONE, 504})
+"""Answers to a watch that only a new list gets over: among them 504, which says that the version
+asked for is not there yet, as after the server's store was put back to an older state."""
 SHORT_SECONDS = 1.0
-"""A watch that ends sooner, and with nothing, is a failure (or it would be asked for at once)."""
-FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0
-"""Seconds between attempts."""
+"""A watch that ends sooner, and without a word, is a failure and not a turn of the server's."""
 
-T = TypeVar("T")
+
+class Timing(NamedTuple):
+    """All times, in seconds."""
+
+    first_pause: float = 0.4
+    longest_pause: float = 30.0
+    connect: float = 5.0
+    answer: float = 30.0
+    silence: float = 90.0
+    """Of a watch, before it is given up for dead; bookmarks come about every minute."""
+    watch: tuple[float, float] = (300.0, 600.0)
+    """Shortest and longest turn of a watch, so that not all nodes ask anew at once."""
+    node: float = 1.0
+    """That the first full state waits for the own Node, once all else is there."""
+
+
+class Failed(Exception):
+    """A request got no use; one line. `code`: the HTTP status, 0 without one.
+
+    `retry_after`: seconds that the server asks for.
+    """
+
+    def __init__(self, text: str, code: int = 0, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.code, self.retry_after = code, retry_after
+
+
+class Answer(Protocol):
+    """What a request was answered with; status 200."""
+
+    def whole(self) -> bytes:
+        """The body. Raises Failed."""
+
+    def available(self) -> bytes:
+        """Waits for more of the body, takes what is there; empty once it ended or broke."""
+
+    def interrupt(self) -> None:
+        """End a wait of another thread."""
+
+
+class Server(Protocol):
+    """Where the objects are."""
+
+    def get(
+        self, path: str, query: Mapping[str, str], *, patience: float
+    ) -> AbstractContextManager[Answer]:
+        """Ask; `patience` is the longest silence in seconds. Raises Failed."""
 
 
 class Resource(NamedTuple):
-    """What is asked for."""
+    """A kind of object, and which of them are asked for. `optional`: what a server may refuse."""
 
+    name: str
     path: str
     version: str
     kind: str
-    label_selector: str = ""
-    field_selector: str = ""
-    may_drop_field: bool = False
-    """For servers that do not know the field, where `convert` leaves the same objects out."""
+    selectors: Mapping[str, str]
+    optional: Mapping[str, str] = {}
 
 
-class Connection(Protocol):
-    """One door to the API server, with credentials read just now."""
+class Listener(NamedTuple):
+    """Whom a reflector tells: of changes, of a complete list, and of how it fares."""
 
-    def get(self, path: str, query: Mapping[str, str], silence: float) -> HTTPResponse:
-        """The answer, its body unread. Raises HTTPError, OSError."""
-
-    def close(self) -> None:
-        """Give up its sockets."""
-
-
-class RefusedByServerError(TidegateError):
-    """The API server answered, and not with what was asked for."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class ListMeta(objects.Object):
-    """`metadata` of a list, of a bookmark and of every object, as far as it is read here."""
-
-    resource_version: str = ""
-    resume: str | None = msgspec.field(name="continue", default=None)
-
-
-class Page(msgspec.Struct, Generic[T]):
-    """One part of a list."""
-
-    metadata: ListMeta
-    items: list[T] | None = None
-
-
-class Versioned(objects.Object):
-    """Any object, for its version only."""
-
-    metadata: ListMeta
-
-
-class Status(objects.Object):
-    """What the server says when it refuses."""
-
-    message: str | None = None
-    reason: str | None = None
-    code: int | None = None
-
-
-class WatchEvent(objects.Object):
-    """One line of a watch."""
-
-    type: str
-    object: msgspec.Raw
-
-
-class Decoder:
-    """Turns the bytes of one resource into changes. Objects of a wrong type harm no other."""
-
-    def __init__(self, resource: Resource) -> None:
-        self._typed = objects.TYPES[resource.version, resource.kind]
-        self._named = {"apiVersion": resource.version, "kind": resource.kind}
-        self._page = msgspec.json.Decoder(Page[self._typed])  # type: ignore[name-defined]
-        self._raw_page = msgspec.json.Decoder(Page[msgspec.Raw])
-        self._object = msgspec.json.Decoder(self._typed)
-
-    def page(self, data: bytes) -> tuple[ListMeta, list[Change]]:
-        """A part of a list. Raises msgspec.DecodeError."""
-        try:
-            page = self._page.decode(data)
-        except msgspec.ValidationError:
-            raw = self._raw_page.decode(data)
-            return raw.metadata, list(_only(self.change(item) for item in raw.items or ()))
-        return page.metadata, list(_only(convert(item) for item in page.items or ()))
-
-    def change(self, data: msgspec.Raw) -> Change | None:
-        """One object; None if it cannot even be named. Raises msgspec.DecodeError."""
-        try:
-            found = convert(self._object.decode(data))
-        except msgspec.ValidationError:
-            plain = msgspec.json.decode(data)
-            known = from_plain(plain | self._named if isinstance(plain, dict) else plain)
-            return known if isinstance(known, Change) else None
-        return found if isinstance(found, Change) else None
-
-
-def _only(found: Iterable[object]) -> Iterator[Change]:
-    return (one for one in found if isinstance(one, Change))
-
-
-def wait_seconds(failures: int, chance: float) -> float:
-    """How long to wait after so many failures in a row; `chance` is from 0 to 1."""
-    if failures == 0:
-        return 0.0
-    longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 16))
-    return longest * (0.5 + chance / 2)
+    changed: Callable[[Sequence[Change]], None]
+    listed: Callable[[], None]
+    fares: Callable[[str, tuple[Refused, ...]], None]
 
 
 class Reflector:
-    """One resource's state and loop; `run` belongs to one thread."""
+    """One resource, followed by one thread."""
 
     def __init__(
-        self,
-        resource: Resource,
-        connect: Callable[[], Connection],
-        deliver: Callable[[list[Change]], None],
-        tell: Callable[[str], None],
+        self, resource: Resource, server: Server, listener: Listener, timing: Timing
     ) -> None:
-        self._resource = resource
-        self._connect, self._deliver, self._tell = connect, deliver, tell
-        self._decoder = Decoder(resource)
-        self._known: dict[Key, Change] = {}
-        self._version = ""
+        self._resource, self._server = resource, server
+        self._listener, self._timing = listener, timing
+        self._feed = feed.Feed(resource.version, resource.kind)
+        self._optional = resource.optional
         self._failures = 0
-        self._response: HTTPResponse | None = None
+        self._stop = Event()
+        self._answer: Answer | None = None
 
-    def run(self, stop: Event, listed: Callable[[], None]) -> None:
-        """Deliver until `stop` is set; `listed` is called after each list that is complete."""
-        while not stop.is_set():
-            wait = 0.0
+    def run(self) -> None:
+        """Follow until `stop`."""
+        while not self._stop.is_set():
             try:
-                with closing(self._connect()) as connection:
-                    if not self._version:
-                        self._list(connection)
-                        self._tell("")
-                        listed()
-                    self._watch(connection, stop)
-            except RefusedByServerError as error:
-                gone = error.code == 410
-                if gone:  # The first time at once: that is how a server forgets history.
-                    self._version = ""
-                else:
-                    self._tell(str(error))
-                wait = wait_seconds(self._failures + (not gone), random.random())  # noqa: S311
-                self._failures += 1
-            except (TidegateError, HTTPError, OSError, ValueError, RecursionError) as error:
-                if not stop.is_set():
-                    self._tell(f"{self._resource.path}: {_one_line(error)}")
-                self._failures += 1
-                wait = wait_seconds(self._failures, random.random())  # noqa: S311
-            stop.wait(wait)
+                if not self._feed.version:
+                    self._list()
+                self._watch()
+            except Failed as error:
+                if not self._stop.is_set():
+                    self._stop.wait(self._pause_after(error))
 
-    def interrupt(self) -> None:
-        """End a watch that waits for its next line; for another thread, after `stop` is set."""
-        response = self._response
-        if response is not None:
-            with suppress(OSError, ValueError):
-                response.shutdown()
+    def stop(self) -> None:
+        """End `run`, wherever it waits; called from another thread."""
+        self._stop.set()
+        if self._answer is not None:
+            self._answer.interrupt()
 
-    def _list(self, connection: Connection) -> None:
-        """All objects, page by page; delivered as one difference. Raises as `Connection.get`."""
-        found: dict[Key, Change] = {}
-        resume: str | None = None
-        while True:
-            query = {"limit": str(PAGE)} | ({"continue": resume} if resume else {})
-            with closing(self._get(connection, query, LIST_SECONDS)) as response:
-                metadata, changes = self._decoder.page(response.read())
-            found |= {change.key: change for change in changes}
-            resume = metadata.resume
-            if not resume:
-                break
-        changes = difference(self._known, found)
-        self._known, self._version = found, metadata.resource_version
-        if changes:
-            self._deliver(changes)
+    def _list(self) -> None:
+        """Page by page, each delivered before the next is asked for. Raises Failed."""
+        self._feed.begin()
+        query = {"limit": str(PAGE)}
+        while not self._stop.is_set():
+            with self._ask(query, self._timing.answer) as answer:
+                text = answer.whole()
+            try:
+                page = feed.page.decode(text)
+            except msgspec.DecodeError as error:
+                raise Failed(f"the answer is no list: {error}") from error
+            self._deliver(self._feed.listed(page.items or ()))
+            if not page.metadata.next_page:
+                self._deliver(self._feed.end(page.metadata.resource_version))
+                self._listener.listed()
+                return
+            query["continue"] = page.metadata.next_page
 
-    def _watch(self, connection: Connection, stop: Event) -> None:
-        """Deliver events until the server ends the watch. Raises as `Connection.get`."""
-        seconds = int(WATCH_SECONDS * (1 + random.random()))  # noqa: S311
+    def _watch(self) -> None:
+        """Until the stream ends or breaks. Raises Failed."""
+        low, high = self._timing.watch
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "resourceVersion": self._version,
-            "timeoutSeconds": str(seconds),
+            "resourceVersion": self._feed.version,
+            "timeoutSeconds": str(int(random.uniform(low, high))),  # noqa: S311
         }
-        started, count = time.monotonic(), 0
-        with closing(self._get(connection, query, SILENCE_SECONDS)) as response:
-            self._tell("")
-            self._response = response
-            try:
-                # `interrupt` after this look finds the response; before it, the look finds `stop`.
-                if stop.is_set():
-                    return
-                with suppress(ReadTimeoutError):
-                    for line in _lines(response):
-                        self._take(line)
-                        count += 1
-                        self._failures = 0
-            finally:
-                self._response = None
-        if count == 0 and time.monotonic() - started < SHORT_SECONDS and not stop.is_set():
-            raise RefusedByServerError(f"{self._resource.path}: the watch ended at once", 0)
+        begin, rest = time.monotonic(), b""
+        heard = False
+        with self._ask(query, self._timing.silence) as answer:
+            self._deliver(())
+            while not self._stop.is_set() and (data := answer.available()):
+                complete, newline, tail = data.rpartition(b"\n")
+                if not newline:
+                    rest += data
+                    continue
+                lines = (rest + complete).split(b"\n")
+                rest = tail
+                changes, status = self._feed.events(line for line in lines if line.strip())
+                self._deliver(changes)
+                if status is not None:
+                    raise Failed(status.message, status.code)
+                heard, self._failures = True, 0
+        if not heard and time.monotonic() - begin < SHORT_SECONDS:
+            raise Failed("the watch ends as soon as it begins")
         self._failures = 0
 
-    def _take(self, line: bytes) -> None:
-        """One event. Raises RefusedByServerError for an error, msgspec.DecodeError for no event."""
-        event = msgspec.json.decode(line, type=WatchEvent)
-        if event.type == "ERROR":
-            raise _refused(self._resource.path, 0, bytes(event.object))
-        if event.type != "BOOKMARK":
-            change = self._decoder.change(event.object)
-            if change is not None:
-                gone = event.type == "DELETED"
-                self._keep(Change(change.key, None) if gone else change, gone=gone)
-        self._version = msgspec.json.decode(event.object, type=Versioned).metadata.resource_version
+    @contextmanager
+    def _ask(self, query: Mapping[str, str], patience: float) -> Iterator[Answer]:
+        wanted = {**self._resource.selectors, **self._optional, **query}
+        with self._server.get(self._resource.path, wanted, patience=patience) as answer:
+            self._answer = answer
+            try:
+                if self._stop.is_set():  # an earlier `stop` had nothing to interrupt
+                    raise Failed("stopped")
+                yield answer
+            finally:
+                self._answer = None
 
-    def _keep(self, change: Change, *, gone: bool) -> None:
-        old = self._known.pop(change.key, None)
-        if not gone:
-            self._known[change.key] = change
-        if old != change and (old is not None or not gone):
-            self._deliver([change])
+    def _deliver(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._listener.changed(changes)
+        self._fares("")
 
-    def _get(self, connection: Connection, query: dict[str, str], silence: float) -> HTTPResponse:
-        """An answer of status 200. Raises RefusedByServerError, HTTPError, OSError."""
-        selectors = {
-            "labelSelector": self._resource.label_selector,
-            "fieldSelector": self._resource.field_selector,
-        }
-        query |= {name: selector for name, selector in selectors.items() if selector}
-        response = connection.get(self._resource.path, query, silence)
-        if response.status == 200:
-            return response
-        with closing(response):
-            if response.status == 400 and self._resource.may_drop_field:
-                self._resource = self._resource._replace(field_selector="", may_drop_field=False)
-                return self._get(connection, query, silence)
-            raise _refused(self._resource.path, response.status, response.read(65536))
+    def _fares(self, error: str) -> None:
+        found = self._feed.problems.values()
+        self._listener.fares(error, tuple(one for problems in found for one in problems))
 
-
-def _lines(response: HTTPResponse) -> Iterator[bytes]:
-    return (line for line in response if line.strip())
-
-
-def _refused(path: str, code: int, body: bytes) -> RefusedByServerError:
-    try:
-        status = msgspec.json.decode(body, type=Status)
-    except msgspec.DecodeError as error:
-        status = Status(message=f"no answer of an API server ({reason(error)})")
-    code = code or status.code or 0
-    text = status.message or status.reason or ""
-    return RefusedByServerError(f"{path}: {code} {_one_line(text)}".strip(), code)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:300]
+    def _pause_after(self, error: Failed) -> float:
+        """What to do differently next time, and in how many seconds."""
+        listing = not self._feed.version
+        if listing and error.code == feed.BAD_REQUEST and self._optional:
+            self._optional = {}
+            return 0.0
+        if error.code in STALE:
+            self._feed.version = ""
+        if error.code == GONE:
+            log.info("%s: the version is gone; listing again", self._resource.name)
+        else:
+            self._fares(str(error))
+        timing = self._timing
+        pause = min(timing.longest_pause, timing.first_pause * 2.0 ** min(self._failures, 30))
+        self._failures += 1
+        asked = min(timing.longest_pause, error.retry_after)
+        return max(asked, pause * random.uniform(0.5, 1.5))  # noqa: S311

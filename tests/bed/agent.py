@@ -47,10 +47,18 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Agent:
-    """`tidegate agent` in a node's namespace; `group` is the cgroup of all that it serves."""
+    """`tidegate agent` in a node's namespace; `group` is the cgroup of all that it serves.
+
+    Without `manifests` the flags say where its objects come from.
+    """
 
     def __init__(
-        self, node: Host, group: Path, bpffs: Path, manifests: Path, flags: Sequence[str] = ()
+        self,
+        node: Host,
+        group: Path,
+        bpffs: Path,
+        manifests: Path | None,
+        flags: Sequence[str] = (),
     ) -> None:
         self.node = node
         self.group = group
@@ -161,7 +169,7 @@ class Agent:
 
     def _where(self) -> list[str]:
         return [
-            "--manifests", str(self.manifests),
+            *(() if self.manifests is None else ("--manifests", str(self.manifests))),
             "--node-name", self.node.name,
             "--node-ip", ",".join(self.node.addresses),
             "--cgroup", str(self.group),

@@ -1,394 +1,396 @@
-"""A stand-in Kubernetes API server: list and watch over TLS, and every way to fail that we know.
+"""A stand-in API server: list and watch over TLS, and every fault that a client must survive.
 
-It holds objects as plain dictionaries, gives each change a version, and speaks what a client that
-lists and watches needs: pages, selectors, bookmarks, 401, 410. It validates and stores nothing.
-
-    with ApiServer() as server:
-        server.put({"apiVersion": "v1", "kind": "Service", ...})
-        KubernetesSource(kubeconfig=str(server.kubeconfig(tmp_path)), ...)
+In a test's own process it is `ApiServer`, changed by its methods. As a program on a host of the
+bed (`python -m tests.bed.apiserver --help`) it serves a directory of manifests, and follows it.
+No authorisation, no writing over HTTP: just what the product reads.
 """
 
 from __future__ import annotations
 
-import copy
+import argparse
+import base64
 import json
 import socket
-import ssl
 import threading
-from collections import Counter
-from collections.abc import Iterator
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, NamedTuple, Self, cast
+from urllib.parse import parse_qsl, urlsplit
 
-import trustme
+import yaml
 
-Plain = dict[str, Any]
+from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
+from tests.bed.authority import Authority
 
-PATHS = {
-    "/api/v1/services": ("v1", "Service"),
-    "/apis/discovery.k8s.io/v1/endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
-    "/api/v1/nodes": ("v1", "Node"),
-}
+_Loader = yaml.CSafeLoader
+_GONE = event("ERROR", b'{"kind":"Status","code":410,"reason":"Expired","message":"too old"}')
 
 
 class Request(NamedTuple):
-    """What a client asked for."""
+    """A request that came. `resource` is the last part of its path."""
 
-    kind: str
+    resource: str
     query: dict[str, str]
+    token: str
 
     @property
-    def is_watch(self) -> bool:
-        """A watch, and no list."""
+    def watch(self) -> bool:
+        """Whether it asks for a stream."""
         return self.query.get("watch") == "true"
 
 
-class Event(NamedTuple):
-    """One change: the object before and after."""
-
-    version: int
-    kind: str
-    old: Plain | None
-    new: Plain | None
-
-
-class Fault(NamedTuple):
-    """Answers the next request that fits with a status instead; `times` of them."""
+class Refusal(NamedTuple):
+    """An answer in place of the right one, for requests to come."""
 
     code: int
+    resource: str
     watch: bool | None
-    kind: str | None
-    times: int
+    retry_after: int | None
 
 
 class ApiServer:
-    """Starts listening on 127.0.0.1 with the block; all its methods may be called at any time."""
+    """Listens from `start` to `stop`, on the same port each time; a context manager does both.
 
-    def __init__(self, *, token: str = "a-token") -> None:
-        self.token = token
+    `tokens`: those that are let in; None lets in everybody.
+    """
+
+    def __init__(
+        self, address: str = "127.0.0.1", port: int = 0, folder: Path | None = None
+    ) -> None:
+        self.address, self.port = address, port
+        self.authority = Authority(address, folder)
+        self.store = Store()
+        self.tokens: set[str] | None = None
+        self.refused_selectors: set[str] = set()
+        """Field selectors that this server does not know: 400."""
         self.requests: list[Request] = []
-        self.sent: Counter[str] = Counter()
-        """Lines of watches that were written, by kind."""
-        self.knows_fields = True
-        self.page_limit = 500
-        self.news = threading.Condition()
-        self._objects: dict[tuple[str, str, str], Plain] = {}
-        self._events: list[Event] = []
-        self._version = 1
-        self._oldest = 1
-        self._lists: dict[str, tuple[int, list[Plain]]] = {}
-        self._faults: list[Fault] = []
-        self._connections: set[socket.socket] = set()
-        self._generation = 0
-        self._frozen = -1
-        self._bookmarks = 0
-        self._authority = trustme.CA()
-        self._listener: ThreadingHTTPServer | None = None
-        self._port = 0
+        self.refusals: list[Refusal] = []
+        self.watches: list[Watch] = []
+        self.connections: set[socket.socket] = set()
+        self.forget_pages = 0
+        """How many continue tokens to have forgotten when they are used: 410."""
+        self.pages: dict[str, tuple[int, list[bytes]]] = {}
+        self._http: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> Self:
-        self.up()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.down()
+        self.stop()
 
-    # What a test does to it.
+    def start(self) -> None:
+        """Listen."""
+        self._http = _Http((self.address, self.port), _Handler)
+        self._http.api = self  # type: ignore[attr-defined]
+        self.port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
-    def put(self, item: Plain) -> None:
-        """Create or change an object."""
-        with self.news:
-            self._change(_key(item), copy.deepcopy(item))
+    def stop(self) -> None:
+        """Refuse connections, and end those there are; again is harmless."""
+        if self._http is None:
+            return
+        self._http.shutdown()
+        self._http.socket.close()
+        with self.store.changed:
+            for watch in self.watches:
+                watch.ended = True
+            connections = list(self.connections)
+            self.store.changed.notify_all()
+        for connection in connections:
+            _cut(connection)
+        self._http.server_close()  # waits for the threads of all connections
+        self._http = None
 
-    def delete(self, item: Plain) -> None:
-        """Delete an object."""
-        with self.news:
-            self._change(_key(item), None)
-
-    def forget(self) -> None:
-        """Lose the history, and the lists that are half read: what continues from them is gone."""
-        with self.news:
-            self._version += 1
-            self._oldest = self._version
-            self._events.clear()
-            self._lists.clear()
-
-    def bookmark(self) -> None:
-        """Tell all watches the present version."""
-        with self.news:
-            self._version += 1
-            self._bookmarks += 1
-            self.news.notify_all()
-
-    def fail(
-        self, code: int, times: int = 1, *, watch: bool | None = None, kind: str | None = None
-    ) -> None:
-        """Answer that many requests (of that sort) with an error."""
-        with self.news:
-            self._faults.append(Fault(code, watch, kind, times))
-
-    def drop(self) -> None:
-        """Cut all connections; new ones are welcome."""
-        with self.news:
-            self._generation += 1
-            for connection in self._connections:
-                with suppress(OSError):
-                    # The plain socket's own: TLS's would wait for a handler that is writing.
-                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
-            self.news.notify_all()
-
-    def freeze(self) -> None:
-        """Let the open watches hang: nothing comes through them any more, and nothing ends them."""
-        with self.news:
-            self._frozen = self._generation
-            self._generation += 1
-
-    def down(self) -> None:
-        """Stop listening and cut everything: connections are refused."""
-        if self._listener is not None:
-            self._listener.shutdown()
-            self._listener.server_close()
-            self._listener = None
-        self._frozen = -1
-        self.drop()
-
-    def up(self) -> None:
-        """Listen, on the same port as before."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._authority.issue_cert("127.0.0.1").configure_cert(context)
-        self._listener = _Listener(("127.0.0.1", self._port), self._handler())
-        self._port = self._listener.server_address[1]
-        self._listener.socket = context.wrap_socket(
-            self._listener.socket, server_side=True, do_handshake_on_connect=False
+    def kubeconfig(self, path: Path, **user: str) -> Path:
+        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`."""
+        authority = base64.b64encode(self.authority.pem).decode()
+        cluster = {"server": self.url, "certificate-authority-data": authority}
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "bed",
+                    "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed"}}],
+                    "clusters": [{"name": "bed", "cluster": cluster}],
+                    "users": [
+                        {
+                            "name": "bed",
+                            "user": {key.replace("_", "-"): value for key, value in user.items()},
+                        }
+                    ],
+                }
+            )
         )
-        threading.Thread(
-            target=self._listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
+        return path
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"https://127.0.0.1:{self._port}"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"https://{host}:{self.port}"
 
-    def kubeconfig(self, directory: Path) -> Path:
-        """A kubeconfig that leads here, its token in a file `token` beside it."""
-        self._authority.cert_pem.write_to_path(str(directory / "ca.crt"))
-        (directory / "token").write_text(self.token)
-        path = directory / "kubeconfig"
-        cluster = {"server": self.url, "certificate-authority": "ca.crt"}
-        text = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "it",
-            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-            "clusters": [{"name": "it", "cluster": cluster}],
-            "users": [{"name": "it", "user": {"tokenFile": "token"}}],
-        }
-        path.write_text(json.dumps(text))
-        return path
-
-    def count(self, kind: str, *, watch: bool) -> int:
-        """How many requests of a sort were answered."""
-        return sum(one.kind == kind and one.is_watch == watch for one in self.requests)
-
-    # How it answers.
-
-    def _change(self, key: tuple[str, str, str], new: Plain | None) -> None:
-        old = self._objects.pop(key, None)
-        self._version += 1
-        if new is not None:
-            new["metadata"]["resourceVersion"] = str(self._version)
-            self._objects[key] = new
-        self._events.append(Event(self._version, key[0], old, new))
-        self.news.notify_all()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                super().setup()
-                with server.news:
-                    server._connections.add(self.connection)
-
-            def finish(self) -> None:
-                with server.news:
-                    server._connections.discard(self.connection)
-                super().finish()
-
-            def log_message(self, *_: object) -> None:
-                """Be quiet."""
-
-            def do_GET(self) -> None:
-                server._answer(self)
-
-        return Handler
-
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        parts = urlsplit(handler.path)
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        version, kind = PATHS.get(parts.path, ("", ""))
-        request = Request(kind, query)
-        with self.news:
-            code = self._fault(request) if kind else 404
-            if handler.headers["Authorization"] not in (
-                f"Bearer {self.token}",
-                f"bearer {self.token}",
-            ):
-                code = 401
-            field = query.get("fieldSelector", "")
-            if not code and field.startswith("spec.") and not self.knows_fields:
-                code = 400
-            body = None if code or request.is_watch else self._page(request)
-            if body is None and not code and not request.is_watch:
-                code = 410
-            self.requests.append(request)
-            # Made with the request, so that nothing a test does after seeing it is missed.
-            lines = self._lines(request, self._generation, self._bookmarks)
-            self.news.notify_all()
-        if code:
-            _send(handler, code, _status(code))
-        elif body is not None:
-            _send(handler, 200, {"apiVersion": version, "kind": f"{kind}List", **body})
-        else:
-            self._watch(handler, request, lines)
-
-    def _fault(self, request: Request) -> int:
-        for i, fault in enumerate(self._faults):
-            if fault.watch in (None, request.is_watch) and fault.kind in (None, request.kind):
-                self._faults[i : i + 1] = (
-                    [fault._replace(times=fault.times - 1)] if fault.times > 1 else []
-                )
-                return fault.code
-        return 0
-
-    def _page(self, request: Request) -> Plain | None:
-        """A part of a list; None: what it continues is gone."""
-        resume = request.query.get("continue")
-        if resume is None:
-            name, start = str(len(self.requests)), 0
-            # Items of a list do not repeat what kind they are.
-            found = [
-                {part: value for part, value in item.items() if part not in ("apiVersion", "kind")}
-                for key, item in sorted(self._objects.items())
-                if key[0] == request.kind and _selected(item, request.query)
-            ]
-            self._lists[name] = (self._version, found)
-        else:
-            name, _, offset = resume.partition(":")
-            start = int(offset)
-        if name not in self._lists:
-            return None
-        version, found = self._lists[name]
-        end = start + min(self.page_limit, int(request.query.get("limit", len(found) + 1)))
-        rest = {"continue": f"{name}:{end}"} if end < len(found) else {}
-        return {"metadata": {"resourceVersion": str(version)} | rest, "items": found[start:end]}
-
-    def _watch(
-        self, handler: BaseHTTPRequestHandler, request: Request, lines: Iterator[Plain]
+    def refuse(
+        self,
+        code: int,
+        resource: str = "",
+        *,
+        watch: bool | None = None,
+        times: int = 1,
+        retry_after: int | None = None,
     ) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        with suppress(OSError):
-            for line in lines:
-                data = json.dumps(line).encode() + b"\n"
-                handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                with self.news:
-                    self.sent[request.kind] += 1
-                    self.news.notify_all()
-            handler.wfile.write(b"0\r\n\r\n")
-        handler.close_connection = True
+        """Answer the next requests with `code`; for any resource, any sort, unless given."""
+        self.refusals += [Refusal(code, resource, watch, retry_after)] * times
 
-    def _lines(self, request: Request, generation: int, bookmarks: int) -> Iterator[Plain]:
-        since = int(request.query["resourceVersion"])
-        while True:
-            with self.news:
-                if generation == self._frozen:
-                    self.news.wait()
-                    continue
-                if generation != self._generation:
-                    return
-                if since < self._oldest:
-                    events, bookmark = [{"type": "ERROR", "object": _status(410)}], True
-                else:
-                    events = [
-                        line
-                        for event in self._events
-                        if event.version > since and event.kind == request.kind
-                        for line in _event(event, request.query)
-                    ]
-                    bookmark = bookmarks != self._bookmarks
-                gone = since < self._oldest
-                since = max(since, self._version)
-                if bookmark and not gone:
-                    bookmarks = self._bookmarks
-                    metadata = {"resourceVersion": str(self._version)}
-                    events.append({"type": "BOOKMARK", "object": {"metadata": metadata}})
-                if not events:
-                    self.news.wait()
-                    continue
-            yield from events
-            if gone:
-                return
+    def say(self, resource: str, *lines: bytes) -> None:
+        """Send raw lines to the open watches of a resource, at once."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                watch.lines += lines
+            self.store.changed.notify_all()
+
+    def expire_watches(self, resource: str) -> None:
+        """Send the 410 that a stream may hold."""
+        self.say(resource, _GONE)
+
+    def bookmark(self, resource: str) -> None:
+        """Send the present version to the open watches of a resource."""
+        self.say(resource, bookmark(self.store.version))
+
+    def end(self, resource: str) -> None:
+        """Let the open watches end in order, as when their time is up."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                watch.ended = True
+            self.store.changed.notify_all()
+
+    def drop(self, resource: str) -> None:
+        """Cut the connections of the open watches."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                watch.ended = watch.silent = True
+                _cut(watch.connection)
+            self.store.changed.notify_all()
+
+    def mute(self, resource: str) -> None:
+        """Never say anything again on the open watches, and leave them open."""
+        with self.store.changed:
+            for watch in self._open(resource):
+                watch.silent = True
+
+    def count(self, resource: str, *, watch: bool) -> int:
+        """How many requests of that sort came so far."""
+        return sum(one.resource == resource and one.watch == watch for one in self.requests)
+
+    def watched(self, resource: str) -> bool:
+        """Whether somebody who can hear it watches a resource."""
+        with self.store.changed:
+            return any(not watch.silent for watch in self._open(resource))
+
+    def _open(self, resource: str) -> list[Watch]:
+        return [watch for watch in self.watches if watch.resource == resource]
 
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Http(ThreadingHTTPServer):
     request_queue_size = 64
 
-    def handle_error(self, *_: object) -> None:
-        """Cut connections are what it is for."""
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
-    def shutdown_request(self, request: Any) -> None:
-        """Without TLS's own farewell, which a cut connection cannot take."""
-        self.close_request(request)
+    def server_bind(self) -> None:
+        """Without the look-up of a name that HTTPServer does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
 
-
-def _key(item: Plain) -> tuple[str, str, str]:
-    return item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]
-
-
-def _event(event: Event, query: dict[str, str]) -> Iterator[Plain]:
-    """What a watch with these selectors sees: passing in or out of them is an add or a delete."""
-    before = event.old is not None and _selected(event.old, query)
-    after = event.new is not None and _selected(event.new, query)
-    if before and not after:
-        assert event.old is not None
-        last = copy.deepcopy(event.old)
-        last["metadata"]["resourceVersion"] = str(event.version)
-        yield {"type": "DELETED", "object": last}
-    elif after:
-        yield {"type": "MODIFIED" if before else "ADDED", "object": event.new}
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no news."""
 
 
-def _selected(item: Plain, query: dict[str, str]) -> bool:
-    label, field = query.get("labelSelector", ""), query.get("fieldSelector", "")
-    if label and label.removeprefix("!") in item["metadata"].get("labels", {}):
-        return False
-    if not field:
-        return True
-    path, _, wanted = field.replace("!=", "=").partition("=")
-    value: Any = item
-    for part in path.split("."):
-        value = value.get(part) or {} if isinstance(value, dict) else {}
-    return (value == wanted) != ("!=" in field)
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
+
+    @property
+    def api(self) -> ApiServer:
+        return cast("ApiServer", cast("Any", self.server).api)
+
+    def setup(self) -> None:
+        # Here, in the connection's own thread: a client that never shakes hands holds up nobody.
+        raw = self.request
+        raw.settimeout(None)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.api.connections.add(raw)
+        try:
+            self.request = self.api.authority.context.wrap_socket(raw, server_side=True)
+        finally:
+            self.api.connections.discard(raw)
+        self.api.connections.add(self.request)
+        super().setup()
+
+    def finish(self) -> None:
+        self.api.connections.discard(self.request)
+        with suppress(OSError):
+            super().finish()
+        self.request.close()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        request = Request(url.path.rpartition("/")[2], dict(parse_qsl(url.query)), token)
+        self.api.requests.append(request)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            self._status(refusal.code, refusal.retry_after)
+        elif self.api.tokens is not None and token not in self.api.tokens:
+            self._status(401)
+        elif url.path not in PATHS.values():
+            self._status(404)
+        else:
+            fields = request.query.get("fieldSelector", "")
+            matches = selector(request.query.get("labelSelector", ""), fields)
+            if fields in self.api.refused_selectors:
+                self._status(400)
+            elif request.watch:
+                self._watch(url.path, request, matches)
+            else:
+                self._list(url.path, request.query, matches)
+
+    def _refusal(self, request: Request) -> Refusal | None:
+        for refusal in self.api.refusals:
+            if refusal.resource in ("", request.resource) and refusal.watch in (
+                None,
+                request.watch,
+            ):
+                self.api.refusals.remove(refusal)
+                return refusal
+        return None
+
+    def _status(self, code: int, retry_after: int | None = None) -> None:
+        body = json.dumps({"kind": "Status", "code": code, "message": f"as told: {code}"}).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        if retry_after is not None:
+            self.send_header("Retry-After", str(retry_after))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _list(self, path: str, query: dict[str, str], matches: Matches) -> None:
+        if token := query.get("continue"):
+            if self.api.forget_pages:
+                self.api.forget_pages -= 1
+                del self.api.pages[token]
+            if token not in self.api.pages:
+                self._status(410)
+                return
+            version, texts = self.api.pages.pop(token)
+        else:
+            version, texts = self.api.store.list(path, matches)
+        limit = int(query.get("limit", "0")) or len(texts)
+        meta = {"resourceVersion": str(version)}
+        if texts[limit:]:
+            meta["continue"] = base64.b64encode(f"{path} {version} {len(texts)}".encode()).decode()
+            self.api.pages[meta["continue"]] = (version, texts[limit:])
+        body = b'{"kind":"List","metadata":%s,"items":[%s]}\n' % (
+            json.dumps(meta).encode(),
+            b",".join(texts[:limit]),
+        )
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _watch(self, path: str, request: Request, matches: Matches) -> None:
+        store = self.api.store
+        watch = Watch(request.resource, self.connection)
+        deadline = time.monotonic() + float(request.query.get("timeoutSeconds", "3600"))
+        version = int(request.query["resourceVersion"])
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+        with store.changed:
+            self.api.watches.append(watch)
+            if not store.knows(version):
+                watch.lines.append(_GONE)
+                watch.deaf = watch.ended = True
+        try:
+            while True:
+                with store.changed:
+                    lines = self._news(watch, path, version, matches)
+                    version = store.version
+                    if not lines:
+                        left = deadline - time.monotonic()
+                        if watch.ended or left < 0:
+                            break
+                        store.changed.wait(left)
+                        continue
+                for line in lines:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        finally:
+            with store.changed:
+                self.api.watches.remove(watch)
+
+    def _news(self, watch: Watch, path: str, version: int, matches: Matches) -> list[bytes]:
+        """What a watch has to send; the caller holds the condition."""
+        lines = self.api.store.since(path, version, matches)
+        lines = watch.lines if watch.deaf else lines + watch.lines
+        watch.lines = []
+        return [] if watch.silent else lines
 
 
-def _status(code: int) -> Plain:
-    return {"kind": "Status", "apiVersion": "v1", "code": code, "message": f"made to say {code}"}
+def _cut(connection: socket.socket) -> None:
+    """End a connection as a broken cable would be noticed: no TLS farewell, no last chunk."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-def _send(handler: BaseHTTPRequestHandler, code: int, body: Plain) -> None:
-    data = json.dumps(body).encode()
-    handler.send_response(code)
-    handler.send_header("Content-Type", "application/json")
-    handler.send_header("Content-Length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
+def follow(server: ApiServer, directory: Path) -> None:
+    """Let the server hold what the manifests of a directory hold, for ever."""
+    texts: dict[str, str] = {}
+    while True:
+        found = {path.name: path.read_text() for path in sorted(directory.glob("[!.]*"))}
+        if found != texts:
+            texts = found
+            documents = [
+                one
+                for name, text in texts.items()
+                for one in (
+                    [json.loads(text)] if name.endswith(".json") else yaml.load_all(text, _Loader)
+                )
+            ]
+            wanted = [one for found in documents for one in found.get("items", [found])]
+            server.store.become(wanted)
+        time.sleep(0.02)
+
+
+def main() -> None:
+    """Serve until killed; the kubeconfig is written once the server listens and is filled."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--port", type=int, default=6443)
+    parser.add_argument("--manifests", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="keeps certificates, kubeconfig")
+    arguments = parser.parse_args()
+    server = ApiServer(arguments.address, arguments.port, arguments.folder)
+    threading.Thread(target=follow, args=(server, arguments.manifests), daemon=True).start()
+    with server.store.changed:
+        server.store.changed.wait_for(lambda: server.store.filled)
+    server.start()
+    part = server.kubeconfig(arguments.folder / ".kubeconfig")
+    part.rename(arguments.folder / "kubeconfig")
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -49,8 +49,8 @@ class Node(ServerHost):
         self._claim.enter(self.name, network.pod_port(own, self.addresses, device))
         return pod
 
-    def agent(self, manifests: Path, *flags: str) -> Agent:
-        """Start an agent on a directory of manifests; returns once it is ready."""
+    def agent(self, manifests: Path | None, *flags: str) -> Agent:
+        """Start an agent on a directory of manifests, or as `flags` say; returns once ready."""
         agent = Agent(self, self.group, self._claim.bpffs / self.name, manifests, flags)
         agent.start()
         return agent

@@ -1,361 +1,190 @@
-"""A Kubernetes API server as a source, against a stand-in that fails in every way we know."""
+"""What a source on an API server delivers, and when, while all is well."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lb.model import Key, Kind, Service
-from lb.sources import reflector
+from lb.address import parse
+from lb.model import EndpointSlice, Key, Kind, Node, Service
 from lb.sources.kubernetes import KubernetesSource
-from lb.sources.reflector import wait_seconds
+from lb.sources.reflector import PAGE
 from tests.bed.apiserver import ApiServer
-from tests.bed.inbox import DEADLINE, RecordingInbox, running
-
-PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
-HEADLESS_LABEL = "service.kubernetes.io/headless"
-
-
-def service(name: str = "web", port: int = 80, **fields: Any) -> dict[str, Any]:
-    """A Service; `fields` replace those of its spec."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": port}], **fields},
-    }
-
-
-def endpoint_slice(name: str = "web-1", **labels: str) -> dict[str, Any]:
-    """An EndpointSlice of the service `web`."""
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": name,
-            "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "web", **labels},
-        },
-        "addressType": "IPv6",
-        "endpoints": [{"addresses": ["fd00::1"]}],
-        "ports": [{"name": "", "port": 8080}],
-    }
-
-
-def node(name: str = "n1") -> dict[str, Any]:
-    """A Node."""
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
-
-
-def port_of(inbox: RecordingInbox, name: str = "web") -> int:
-    """The port of a service as last delivered; 0: not there."""
-    change = inbox.objects.get(Key(Kind.SERVICE, "default", name))
-    return change.value.ports[0].port if change and isinstance(change.value, Service) else 0
-
-
-def seen(server: ApiServer, condition: Callable[[], bool]) -> None:
-    """Wait until the server was asked for something."""
-    with server.news:
-        assert server.news.wait_for(condition, DEADLINE), server.requests
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflector, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(reflector, "LONGEST_WAIT", 0.05)
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    """A server with one service, its slice and two nodes."""
-    with ApiServer() as server:
-        for item in (service(), endpoint_slice(), node("n1"), node("n2")):
-            server.put(item)
-        yield server
-
-
-def source(server: ApiServer, directory: Path) -> KubernetesSource:
-    """A source of node n1 that knows the server by a kubeconfig."""
-    return KubernetesSource(str(server.kubeconfig(directory)), "", "n1")
-
-
-def watching(server: ApiServer, kind: str = "Service", times: int = 1) -> None:
-    """Wait until the kind is being watched."""
-    seen(server, lambda: server.count(kind, watch=True) >= times)
-
-
-def test_the_first_lists_are_delivered_before_synced(server: ApiServer, tmp_path: Path) -> None:
-    """Services, slices and the own node, and no other, are in before `synced`."""
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        assert inbox.names == {"Service default/web", "EndpointSlice default/web-1", "Node n1"}
-        assert (inbox.reports[-1].kind, inbox.reports[-1].location) == ("kubernetes", server.url)
-        assert inbox.error == ""
-
-
-@pytest.mark.parametrize("kind", ["Service", "EndpointSlice"])
-def test_no_sync_without_services_and_slices(server: ApiServer, tmp_path: Path, kind: str) -> None:
-    """As long as one of the two lists is missing nothing may be removed, so it is not synced."""
-    server.fail(500, 1000, kind=kind)
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: "500 made to say 500" in inbox.error and len(inbox.names) == 2)
-        assert not inbox.is_synced
-
-
-def test_a_node_that_cannot_be_had_holds_nothing_up(server: ApiServer, tmp_path: Path) -> None:
-    """A node that is absent, or that we may not read, does not keep services from syncing."""
-    server.fail(403, 1000, kind="Node")
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced and "403" in inbox.error)
-        assert "Node n1" not in inbox.names
-
-
-def test_watched_changes_are_delivered(server: ApiServer, tmp_path: Path) -> None:
-    """Added, changed and deleted objects follow from the watch, without another list."""
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        server.put(service("new"))
-        server.put(service(port=81))
-        server.delete(endpoint_slice())
-        inbox.wait(lambda: "Service default/new" in inbox.names and port_of(inbox) == 81)
-        inbox.wait(lambda: "EndpointSlice default/web-1" not in inbox.names)
-        assert server.count("Service", watch=False) == 1
-
-
-def test_a_change_of_nothing_we_read_is_no_change(server: ApiServer, tmp_path: Path) -> None:
-    """Churn in annotations and status delivers nothing."""
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        churned = service()
-        churned["metadata"]["annotations"] = {"other": "x"}
-        server.put(churned)
-        server.put(service("last"))
-        inbox.wait(lambda: "Service default/last" in inbox.names)
-        services = [change for change in inbox.changes if change.key.kind is Kind.SERVICE]
-        assert [change.key.name for change in services] == ["web", "last"]
-
-
-def test_labels_that_exclude_are_deletes_and_adds(server: ApiServer, tmp_path: Path) -> None:
-    """The proxy-name label, the headless label and clusterIP None take objects out, and back."""
-    excluded = service()
-    excluded["metadata"]["labels"] = {PROXY_LABEL: ""}
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        for out in (excluded, service(clusterIP="None")):
-            server.put(out)
-            inbox.wait(lambda: "Service default/web" not in inbox.names)
-            server.put(service())
-            inbox.wait(lambda: "Service default/web" in inbox.names)
-        server.put(endpoint_slice(**{HEADLESS_LABEL: "x"}))
-        inbox.wait(lambda: "EndpointSlice default/web-1" not in inbox.names)
-        server.put(endpoint_slice())
-        inbox.wait(lambda: "EndpointSlice default/web-1" in inbox.names)
-
-
-def test_long_lists_come_in_pages(server: ApiServer, tmp_path: Path) -> None:
-    """Every page is asked for, and all of them are one delivery."""
-    server.page_limit = 3
-    for i in range(10):
-        server.put(service(f"s{i}"))
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        assert len([name for name in inbox.names if name.startswith("Service ")]) == 11
-        assert server.count("Service", watch=False) == 4
-
-
-def test_a_list_that_expires_half_way_is_begun_again(server: ApiServer, tmp_path: Path) -> None:
-    """410 for a page means a new list, not a gap."""
-    server.page_limit = 1
-    server.put(service("other"))
-    server.fail(410, kind="Service", watch=False)
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        assert {"Service default/web", "Service default/other"} <= inbox.names
-
-
-def test_after_a_gap_only_the_difference_is_delivered(server: ApiServer, tmp_path: Path) -> None:
-    """History lost while the server was away: deletes and changes come, equal objects do not."""
-    for name in ("stays", "goes"):
-        server.put(service(name))
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        watching(server)
-        server.down()
-        server.delete(service("goes"))
-        server.put(service(port=81))
-        server.forget()
-        before = len(inbox.changes)
-        server.up()
-        inbox.wait(lambda: port_of(inbox) == 81)
-        assert [str(change.key) for change in inbox.changes[before:]] == [
-            "Service default/goes",
-            "Service default/web",
-        ]
-
-
-def test_gone_as_a_status_means_a_new_list(server: ApiServer, tmp_path: Path) -> None:
-    """A watch that is answered with 410 is the same as one that says so in an event."""
-    server.fail(410, watch=True, kind="Service")
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        seen(server, lambda: server.count("Service", watch=False) == 2)
-        watching(server, times=2)
-        server.put(service(port=81))
-        inbox.wait(lambda: port_of(inbox) == 81)
-
-
-def test_a_dropped_watch_goes_on_from_its_version(server: ApiServer, tmp_path: Path) -> None:
-    """What changed in between comes through the next watch; nothing is listed again."""
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        watching(server)
-        server.drop()
-        server.put(service(port=81))
-        inbox.wait(lambda: port_of(inbox) == 81)
-        assert server.count("Service", watch=False) == 1
-
-
-def test_bookmarks_move_the_version_on(server: ApiServer, tmp_path: Path) -> None:
-    """A quiet resource resumes from its last bookmark, so forgotten history does it no harm."""
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        for kind in ("Service", "EndpointSlice", "Node"):
-            watching(server, kind)
-        first = max(int(one.query["resourceVersion"]) for one in server.requests if one.is_watch)
-        server.bookmark()
-        seen(server, lambda: server.sent["EndpointSlice"] == 1)
-        server.drop()
-        watching(server, "EndpointSlice", 2)
-        last = [one for one in server.requests if one.is_watch and one.kind == "EndpointSlice"][-1]
-        assert int(last.query["resourceVersion"]) > first
-
-
-def test_a_half_open_connection_is_noticed(
-    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A watch on which nothing comes, not even bookmarks, is replaced by another."""
-    monkeypatch.setattr(reflector, "SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(reflector, "SHORT_SECONDS", 0.1)
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        watching(server)
-        server.freeze()
-        server.put(service(port=81))
-        inbox.wait(lambda: port_of(inbox) == 81)
-        assert server.count("Service", watch=False) == 1
-        assert inbox.error == ""
-
-
-def test_an_unreachable_server_is_reported_and_data_stays(
-    server: ApiServer, tmp_path: Path
-) -> None:
-    """Refused connections: one error line, no change; when the server is back, so is all else."""
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        watching(server)
-        names, count = inbox.names, len(inbox.changes)
-        server.down()
-        inbox.wait(lambda: "Connection refused" in inbox.error)
-        assert "\n" not in inbox.error
-        assert (inbox.names, len(inbox.changes)) == (names, count)
-        server.up()
-        server.put(service(port=81))
-        inbox.wait(lambda: port_of(inbox) == 81 and inbox.error == "")
-
-
-def test_a_server_that_is_not_there_at_the_start_is_waited_for(
-    server: ApiServer, tmp_path: Path
-) -> None:
-    """Starting before the API server is no end, only a wait."""
-    server.down()
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: "Connection refused" in inbox.error)
-        assert not inbox.is_synced
-        server.up()
-        inbox.wait(lambda: inbox.is_synced and inbox.error == "")
-
-
-def test_tokens_are_read_again(server: ApiServer, tmp_path: Path) -> None:
-    """A token that was rotated in its file is used at the next request."""
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        watching(server)
-        server.token = "another"
-        server.drop()
-        inbox.wait(lambda: "401" in inbox.error)
-        (tmp_path / "token").write_text("another\n")
-        server.put(service(port=81))
-        inbox.wait(lambda: port_of(inbox) == 81 and inbox.error == "")
-
-
-def test_a_server_without_the_field_is_asked_without_it(server: ApiServer, tmp_path: Path) -> None:
-    """Where `spec.clusterIP` cannot be selected by, headless services are left out here."""
-    server.knows_fields = False
-    server.put(service("headless", clusterIP="None"))
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        assert "Service default/web" in inbox.names
-        assert "Service default/headless" not in inbox.names
-
-
-def test_one_object_of_wrong_type_harms_no_other(server: ApiServer, tmp_path: Path) -> None:
-    """In a list and in a watch: it is refused by field, the others are served."""
-    server.put(service("odd", ports="none"))
-    with running(source(server, tmp_path)) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
-        assert "Service default/web" in inbox.names
-        change = inbox.objects[Key(Kind.SERVICE, "default", "odd")]
-        assert change.refused[0].reason.startswith("spec.ports: ")
-        server.put(service("odder", ports=[{"port": "80"}]))
-        server.put(service(port=81))
-        inbox.wait(lambda: port_of(inbox) == 81)
-        change = inbox.objects[Key(Kind.SERVICE, "default", "odder")]
-        assert change.refused[0].reason.startswith("spec.ports[0].port: ")
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (None, "kubeconfig: "),
-        ("{", "kubeconfig: "),
-        ("[]", "kubeconfig: "),
-        ("{}", "kubeconfig: Invalid kube-config file"),
-    ],
-    ids=["missing", "broken", "a list", "empty"],
+from tests.bed.manifests import (
+    Manifest,
+    endpoint,
+    endpoint_slice,
+    node,
+    port,
+    service,
+    slice_port,
 )
-def test_a_bad_kubeconfig_is_an_error_line(
-    server: ApiServer, tmp_path: Path, content: str | None, error: str
+from tests.unit.lb.conftest import QUICK, Recorder, Start
+
+
+def web(name: str = "web", ip: str = "10.96.0.10", **more: object) -> Manifest:
+    """A service of one port."""
+    return service(name, cluster_ips=[ip], ports=[port(80)], **more)  # type: ignore[arg-type]
+
+
+def slices(name: str, *addresses: str, family: str = "IPv4") -> Manifest:
+    """The slice of a service."""
+    return endpoint_slice(
+        name,
+        endpoints=[endpoint(address) for address in addresses],
+        ports=[slice_port(8080)],
+        family=family,
+    )
+
+
+def test_first_state_is_complete_before_it_is_called_so(api: ApiServer, start: Start) -> None:
+    """Services, slices of both families and the own Node come first; `synced` comes once."""
+    api.store.put(web(), slices("web", "10.244.1.1"), slices("web", "fd00::1", family="IPv6"))
+    api.store.put(node("n1", addresses=["192.0.2.1"], zone="a"), node("n2"))
+    inbox = start()
+    api.store.put(web("late", "10.96.0.11"))
+    inbox.until(lambda: "late" in inbox.names())
+    assert inbox.synced_after == [4]
+    held = inbox.held()
+    found = held[Key(Kind.SERVICE, "default", "web")]
+    assert isinstance(found, Service)
+    assert set(found.cluster_ips.values()) == {parse("10.96.0.10")}
+    assert inbox.names(Kind.SLICE) == {"web-ipv4", "web-ipv6"}
+    ipv6 = held[Key(Kind.SLICE, "default", "web-ipv6")]
+    assert isinstance(ipv6, EndpointSlice)
+    assert ipv6.endpoints[0].address == parse("fd00::1")
+    own = held[Key(Kind.NODE, "", "n1")]
+    assert isinstance(own, Node)
+    assert (own.zone, inbox.names(Kind.NODE)) == ("a", {"n1"})
+
+
+def test_asks_for_what_kube_proxy_asks_for(api: ApiServer, start: Start) -> None:
+    """Lists and watches carry the selectors; watches ask for bookmarks and end by themselves."""
+    start()
+    api.store.put(node("n1"))
+    wanted = {
+        "services": ("!service.kubernetes.io/service-proxy-name", "spec.clusterIP!=None"),
+        "endpointslices": ("!service.kubernetes.io/headless", ""),
+        "nodes": ("", "metadata.name=n1"),
+    }
+    for request in api.requests:
+        labels, fields = wanted[request.resource]
+        assert request.query.get("labelSelector", "") == labels
+        assert request.query.get("fieldSelector", "") == fields
+        if request.watch:
+            assert request.query["allowWatchBookmarks"] == "true"
+            assert 300 <= int(request.query["timeoutSeconds"]) <= 600
+        else:
+            assert request.query["limit"] == str(PAGE)
+
+
+def test_goes_on_without_a_selector_that_the_server_does_not_know(
+    api: ApiServer, start: Start
 ) -> None:
-    """The file is named, and once it is good the source goes on by itself."""
-    path = server.kubeconfig(tmp_path)
-    good = path.read_text()
-    path.unlink()
-    if content is not None:
-        path.write_text(content)
-    with running(KubernetesSource(str(path), "", "n1")) as inbox:
-        inbox.wait(lambda: error in inbox.error)
-        assert "\n" not in inbox.error
-        path.write_text(good)
-        inbox.wait(lambda: inbox.is_synced and inbox.error == "")
+    """An older server refuses the field selector; headless services are then left out here."""
+    api.refused_selectors.add("spec.clusterIP!=None")
+    api.store.put(web(), web("headless", "None"))
+    inbox = start()
+    assert inbox.names() == {"web"}
+    assert not inbox.report_now.error
 
 
-def test_an_unknown_authority_is_an_error_line(server: ApiServer, tmp_path: Path) -> None:
-    """`--master` alone has no authority to check the server by: it is not trusted."""
-    with running(KubernetesSource("", server.url, "n1")) as inbox:
-        inbox.wait(lambda: "certificate verify failed" in inbox.error)
-        assert not inbox.is_synced
-    path = server.kubeconfig(tmp_path)
-    path.write_text(path.read_text().replace(server.url, "https://127.0.0.1:9"))
-    with running(KubernetesSource(str(path), server.url, "n1")) as inbox:
-        inbox.wait(lambda: inbox.is_synced)
+def test_long_lists_come_page_by_page(api: ApiServer, start: Start) -> None:
+    """Each page is delivered by itself, and nothing of it is lost or comes twice."""
+    count = 2 * PAGE + 1
+    api.store.put(*[web(f"s{i}", f"10.96.{i // 250}.{i % 250 + 1}") for i in range(count)])
+    inbox = start()
+    assert sorted(inbox.names()) == sorted(f"s{i}" for i in range(count))
+    assert len(inbox.changes) == count
+    assert [len(batch) for batch in inbox.batches] == [PAGE, PAGE, 1]
 
 
-def test_waits_grow_and_are_bounded() -> None:
-    """None before the first failure, then twice as long each time, jittered, up to a limit."""
-    assert wait_seconds(0, 1.0) == 0.0
-    assert wait_seconds(1, 1.0) == reflector.FIRST_WAIT
-    assert wait_seconds(2, 0.0) == reflector.FIRST_WAIT
-    assert wait_seconds(10**6, 1.0) == reflector.LONGEST_WAIT
+def test_changes_follow(api: ApiServer, start: Start) -> None:
+    """An addition, a change, a removal, and a label that hides, each without a new list."""
+    inbox = start()
+    api.store.put(web(), slices("web", "10.244.1.1"), web("gone", "10.96.0.11"))
+    inbox.until(lambda: inbox.names() == {"web", "gone"} and bool(inbox.names(Kind.SLICE)))
+    api.store.put(slices("web", "10.244.1.1", "10.244.1.2"))
+    key = Key(Kind.SLICE, "default", "web-ipv4")
+    inbox.until(lambda: len(getattr(inbox.held()[key], "endpoints", ())) == 2)
+    api.store.delete("Service", "gone")
+    inbox.until(lambda: inbox.names() == {"web"})
+    api.store.put(web(labels={"service.kubernetes.io/service-proxy-name": ""}))
+    inbox.until(lambda: not inbox.names())
+    api.store.put(web())
+    inbox.until(lambda: inbox.names() == {"web"})
+    api.store.delete("EndpointSlice", "web-ipv4")
+    inbox.until(lambda: not inbox.names(Kind.SLICE))
+    assert api.count("services", watch=False) == 1
+
+
+def test_a_flood_comes_in_batches(api: ApiServer, start: Start) -> None:
+    """Thousands of events are few deliveries, in order."""
+    inbox = start()
+    before = len(inbox.batches)
+    api.store.put(*[web(f"s{i}", f"10.96.{i // 250}.{i % 250 + 1}") for i in range(3000)])
+    inbox.until(lambda: len(inbox.changes) == 3000)
+    assert [change.key.name for change in inbox.changes] == [f"s{i}" for i in range(3000)]
+    assert len(inbox.batches) - before < 300
+
+
+def test_an_object_of_a_megabyte(api: ApiServer, start: Start) -> None:
+    """Its size harms nothing, in a list and in a watch."""
+    api.store.put(web(annotations={"big": "x" * 1_000_000}))
+    inbox = start()
+    api.store.put(web("second", "10.96.0.11", annotations={"big": "y" * 1_000_000}))
+    inbox.until(lambda: inbox.names() == {"web", "second"})
+
+
+def test_an_unchanged_bookmark_moves_on(api: ApiServer, start: Start) -> None:
+    """After a bookmark a watch goes on from there, although it saw no event."""
+    inbox = start()
+    api.store.put(web())
+    inbox.until(lambda: inbox.names() == {"web"})
+    api.store.expire()
+    api.bookmark("endpointslices")
+    api.end("endpointslices")
+    inbox.until(lambda: api.count("endpointslices", watch=True) == 2)
+    api.store.put(slices("web", "10.244.1.1"))
+    inbox.until(lambda: bool(inbox.names(Kind.SLICE)))
+    assert api.count("endpointslices", watch=False) == 1
+
+
+@pytest.mark.parametrize("resource", ["services", "endpointslices"])
+def test_not_synced_before_both_lists_are_in(api: ApiServer, start: Start, resource: str) -> None:
+    """One of the two alone is no full state, however long it takes."""
+    api.refuse(500, resource, times=1_000_000)
+    inbox = start(synced=False)
+    inbox.until(lambda: api.count(resource, watch=False) >= 5)
+    assert not inbox.synced_after
+    api.refusals.clear()
+    inbox.until(lambda: len(inbox.synced_after) == 1)
+
+
+def test_the_node_is_waited_for_but_not_for_ever(api: ApiServer, start: Start) -> None:
+    """A server that does not show the Node delays the first state by `node` seconds and no more."""
+    api.refuse(403, "nodes", times=1_000_000)
+    begin = time.monotonic()
+    inbox = start()
+    assert QUICK.node <= time.monotonic() - begin
+    assert "node: 403" in inbox.report_now.error
+    assert inbox.synced_after == [0]
+
+
+@pytest.mark.parametrize("refused", [0, 1_000_000])
+def test_stop_ends_promptly(api: ApiServer, tmp_path: Path, refused: int) -> None:
+    """While it watches, and while it waits to try again."""
+    api.refuse(500, times=refused)
+    path = api.kubeconfig(tmp_path / "kubeconfig")
+    timing = QUICK._replace(first_pause=60.0, longest_pause=60.0)
+    source = KubernetesSource(kubeconfig=str(path), master="", node_name="n1", timing=timing)
+    inbox, stop = Recorder(), threading.Event()
+    thread = threading.Thread(target=source.run, args=(inbox, stop))
+    thread.start()
+    inbox.until(lambda: api.watched("services") or bool(inbox.report_now.error))
+    stop.set()
+    thread.join(0.9)
+    assert not thread.is_alive()

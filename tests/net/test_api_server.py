@@ -1,0 +1,109 @@
+"""A real agent that follows an API server on the wire, whose death is no event for traffic."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bed import Agent, Cluster, Manifests, Outcome, Process, curl, until
+from tests.bed.manifests import endpoint, endpoint_slice, node, port, service, slice_port
+
+PORT = 6443
+ADDRESS, OTHER, THIRD = "10.96.0.10", "10.96.0.11", "10.96.0.12"
+
+
+class Api:
+    """The stand-in as a program outside of the cluster; it follows a directory of manifests."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._host = cluster.client
+        self._folder = folder
+        self.manifests = Manifests(folder / "manifests")
+        self.kubeconfig = folder / "kubeconfig"
+        self.process: Process | None = None
+
+    def start(self) -> None:
+        """Return once it listens, with all its objects."""
+        self.kubeconfig.unlink(missing_ok=True)
+        self.process = self._host.spawn(
+            sys.executable, "-m", "tests.bed.apiserver", "--address", self._host.ipv4,
+            "--port", str(PORT), "--manifests", str(self.manifests.directory),
+            "--folder", str(self._folder), ready=lambda _: self.kubeconfig.exists(),
+        )  # fmt: skip
+
+    def kill(self) -> None:
+        """As a machine goes down: no farewell."""
+        assert self.process is not None
+        self.process.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def api(one_node: Cluster, tmp_path: Path) -> Iterator[Api]:
+    """A server with the service `web` on pod web-0, and the Node."""
+    api = Api(one_node, tmp_path)
+    api.manifests.write("web.yaml", *web(one_node, "web", ADDRESS))
+    api.manifests.write("node.yaml", node("n1", addresses=one_node.nodes[0].addresses, zone="a"))
+    api.start()
+    yield api
+    api.kill()
+
+
+@pytest.fixture
+def agent(one_node: Cluster, api: Api) -> Iterator[Agent]:
+    """An agent on n1, ready."""
+    agent = one_node.nodes[0].agent(None, "--kubeconfig", str(api.kubeconfig))
+    yield agent
+    agent.stop()
+    agent.tidegate("cleanup")
+
+
+def web(cluster: Cluster, name: str, address: str) -> list[dict[str, object]]:
+    """A service that leads to pod web-0."""
+    pod = cluster.nodes[0].pods[0]
+    return [
+        service(name, cluster_ips=[address], ports=[port(80)]),
+        endpoint_slice(name, endpoints=[endpoint(pod.ipv4)], ports=[slice_port(8080)]),
+    ]
+
+
+def test_the_life_of_an_api_server(one_node: Cluster, api: Api, agent: Agent) -> None:
+    """Objects and changes are applied; its end is told and harms nothing; then the difference."""
+    client = one_node.nodes[0].pods[2]
+
+    def reaches(address: str) -> bool:
+        return curl(client, f"http://{address}/", timeout=1.0).outcome is Outcome.OK
+
+    assert reaches(ADDRESS)
+    status = agent.status()
+    assert (status["healthy"], status["zone"]) == (True, "a")
+    assert status["source"]["kind"] == "kubernetes"
+    assert status["source"]["location"] == f"https://{one_node.client.ipv4}:{PORT}"
+    with agent.change():
+        api.manifests.write("other.yaml", *web(one_node, "other", OTHER))
+    until(lambda: reaches(OTHER), "change", timeout=5.0)
+
+    api.kill()
+    until(lambda: "refused" in agent.status()["source"]["error"], "error", timeout=10.0)
+    assert agent.status()["healthy"]
+    assert reaches(ADDRESS)
+    assert reaches(OTHER)
+
+    api.manifests.remove("other.yaml")
+    api.manifests.write("third.yaml", *web(one_node, "third", THIRD))
+    api.start()
+    until(lambda: not agent.status()["source"]["error"], "recovery", timeout=30.0)
+    until(lambda: reaches(THIRD) and not reaches(OTHER), "difference", timeout=5.0)
+    assert reaches(ADDRESS)
+    assert agent.status()["services"] == 2
+    agent.tidegate("verify")
+
+
+def test_a_restart_with_nothing_to_do(agent: Agent) -> None:
+    """An agent that finds everything as it should be is ready all the same."""
+    for _ in range(3):
+        agent.restart()
+        assert agent.status()["healthy"]
