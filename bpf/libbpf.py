@@ -161,7 +161,9 @@ def each_batch(fd: int, info: MapInfo, *, at_once: int = 4096) -> Iterator[tuple
     """Every entry of a hash map, thousands in a call. Raises OSError where batches do not work."""
     keys = ctypes.create_string_buffer(info.key_size * at_once)
     values = ctypes.create_string_buffer(info.value_size * at_once)
-    here, there = ctypes.create_string_buffer(8), ctypes.create_string_buffer(8)
+    # A position is a number for hashes, and a whole key for LPM tries.
+    size = max(8, info.key_size)
+    here, there = ctypes.create_string_buffer(size), ctypes.create_string_buffer(size)
     options, started, more = _options(), False, True
     while more:
         count = c_uint32(at_once)
