@@ -140,9 +140,9 @@ def test_beyond_the_end_is_an_error(
 @pytest.mark.bpf
 def test_a_trie_is_read_in_full(bpffs: Path) -> None:
     """Positions in a trie are whole keys: reading must not write beyond its buffers."""
-    table = open_hash(created(bpffs / "trie", "lpm_trie", 24, 4, 10000))
+    table = open_hash(created(bpffs / "trie", "lpm_trie", 260, 4, 10000))
     wanted = {
-        (160).to_bytes(4, "little") + n.to_bytes(4, "little") + bytes(16): bytes(4)
+        (2048).to_bytes(4, "little") + n.to_bytes(4, "little") + bytes(252): bytes(4)
         for n in range(9000)
     }
     table.put(wanted)
