@@ -84,7 +84,9 @@ def _prefix(names: list[str]) -> str:
     if len(names) == 1:
         return names[0].partition("_")[0] + "_" if "_" in names[0] else ""
     first, last = min(names), max(names)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    same = next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first)
+    )
     return first[: first.rfind("_", 0, same) + 1]
 
 

@@ -70,7 +70,7 @@ def _open_if_good(path: Path, cgroup: Path) -> int | None:
         link = libbpf.open_pin(str(path))
     except FileNotFoundError:
         return None
-    if libbpf.link_info(link).cgroup == cgroup.stat().st_ino:
+    if cgroup.exists() and libbpf.link_info(link).cgroup == cgroup.stat().st_ino:
         return link
     os.close(link)
     return None

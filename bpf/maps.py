@@ -84,7 +84,7 @@ class KernelArray:
         self._words = self._memory.cast("Q")
 
     def write(self, index: int, data: bytes) -> None:
-        self._check(index, len(data) // self.size)
+        self._check(index, -(-len(data) // self.size))
         self._memory[index * self.size : index * self.size + len(data)] = data
 
     def store_word(self, index: int, offset: int, value: int) -> None:
@@ -142,7 +142,7 @@ class MemoryArray:
         self._memory = bytearray(self.capacity * self.size)
 
     def write(self, index: int, data: bytes) -> None:
-        self._check(index, len(data) // self.size)
+        self._check(index, -(-len(data) // self.size))
         self._memory[index * self.size : index * self.size + len(data)] = data
 
     def store_word(self, index: int, offset: int, value: int) -> None:

@@ -8,6 +8,7 @@ verifier's own words before it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -52,7 +53,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class CompileError(Exception):
-    """bcc or the kernel refused; the text is the last line of what they said."""
+    """bcc or the kernel refused; the text is one line of what they said."""
 
 
 def compile_and_pin(job: Job) -> None:
@@ -64,8 +65,20 @@ def compile_and_pin(job: Job) -> None:
         check=False,
     )
     if child.returncode:
-        said = child.stderr.decode(errors="replace").strip()
-        raise CompileError(said.rpartition("\n")[2] or f"exit status {child.returncode}")
+        said = condensed(child.stderr.decode(errors="replace"))
+        raise CompileError(said or f"exit status {child.returncode}")
+
+
+def condensed(said: str) -> str:
+    """One line of all that compiler or verifier said: where and what, or the verdict's reason."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    for line in lines:
+        if ": error: " in line:
+            return line
+    for before, line in itertools.pairwise(lines):
+        if line.startswith("processed ") and " insns" in line:
+            return f"{lines[-1]}: {before}"
+    return lines[-1] if lines else ""
 
 
 def _flags(job: Job) -> list[str]:

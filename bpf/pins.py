@@ -57,6 +57,7 @@ class Pins:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.links = folder / "links"
+        self._built: dict[str, Path] = {}
 
     def map_path(self, name: str, entries: int) -> Path:
         """Where the table of this layout and size lies."""
@@ -70,10 +71,14 @@ class Pins:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def find_map(self, name: str) -> Path | None:
-        """The table of today's layout, whatever its size; the newest one. None: not there."""
-        folder = self.folder / "maps"
-        found = [p for p in folder.glob(f"{name}-{self._digest(name)}-*") if p.exists()]
-        return max(found, key=lambda path: path.stat().st_ctime_ns, default=None)
+        """The table of today's layout: the one that was built for, else the oldest of any size.
+
+        Until `sweep`, newer ones are those of a start that did not get as far as attaching.
+        """
+        if name in self._built:
+            return self._built[name]
+        found = (self.folder / "maps").glob(f"{name}-{self._digest(name)}-*")
+        return min(found, key=lambda path: path.stat().st_ctime_ns, default=None)
 
     def build(
         self,
@@ -94,7 +99,8 @@ class Pins:
         digest = self._digest_of(job)
         folder = self.folder / "programs" / digest
         complete = all((folder / program.name).exists() for program in programs)
-        if complete and all(Path(path).exists() for path in pins.values()):
+        self._built = {name: Path(path) for name, path in pins.items()}
+        if complete and all(path.exists() for path in self._built.values()):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         unfinished = self.folder / "programs" / f"{digest}-unfinished"

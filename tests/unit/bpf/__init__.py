@@ -1,0 +1,1 @@
+"""The binding to the kernel; what needs root and a kernel is marked bpf."""

@@ -1,0 +1,128 @@
+"""A node's folder: compiled once, carried over to other sizes, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bpf import pins
+from bpf.layout import TABLES, FrontendKey, Service
+from bpf.link import SOCKET_HOOKS
+from bpf.module import CompileError, Job, compile_and_pin
+from bpf.pins import Pins
+from lb.tables import SIZES
+
+pytestmark = pytest.mark.bpf
+
+SMALL = {name: min(size, 64) for name, size in SIZES.items()}
+LARGE = SMALL | {"services": 128, "frontends": 128, "ranges": 128}
+PROGRAMS = SOCKET_HOOKS[:1]
+KEY = FrontendKey(bytes(16), 80, 6, 0).pack()
+
+
+def build(folder: Path, sizes: dict[str, int] = SMALL) -> tuple[Pins, Path]:
+    """What an agent does at its start."""
+    made = Pins(folder)
+    return made, made.build("sock.c", PROGRAMS, sizes, {"HAVE_SET_RETVAL": "0"})
+
+
+def fill(made: Pins) -> None:
+    """A frontend and a service."""
+    made.open_hash("frontends").put({KEY: bytes(8)})
+    made.open_array("services").write(7, b"s" * Service.SIZE)
+
+
+def is_filled(made: Pins) -> bool:
+    """Both are there."""
+    service = made.open_array("services").read(7)
+    return dict(made.open_hash("frontends").items()) == {KEY: bytes(8)} and service == b"s" * 40
+
+
+def maps(folder: Path) -> list[str]:
+    """The tables that are pinned."""
+    return sorted(path.name for path in (folder / "maps").iterdir())
+
+
+def killed(_: Job) -> None:
+    """The compiler dies before anything is there."""
+    raise CompileError("killed")
+
+
+def killed_late(job: Job) -> None:
+    """All is pinned, and then the agent dies."""
+    compile_and_pin(job)
+    raise CompileError("killed")
+
+
+def test_a_second_build_compiles_nothing(bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same text and constants are the same programs, over a restart."""
+    _, first = build(bpffs)
+    monkeypatch.setattr(pins, "compile_and_pin", killed)
+    _, second = build(bpffs)
+    assert first == second
+    assert {path.name for path in first.iterdir()} == {program.name for program in PROGRAMS}
+
+
+def test_another_size_carries_entries_over(bpffs: Path) -> None:
+    """Hashes and arrays keep what they hold; the old tables go when swept."""
+    before, _ = build(bpffs)
+    fill(before)
+    after, programs = build(bpffs, LARGE)
+    assert is_filled(after)
+    assert after.open_array("services").capacity == 128
+    assert len(maps(bpffs)) == len(TABLES) + 3
+    after.sweep(programs, LARGE)
+    assert maps(bpffs) == sorted(after.map_path(name, LARGE[name]).name for name in TABLES)
+    assert list((bpffs / "programs").iterdir()) == [programs]
+    assert is_filled(Pins(bpffs))
+
+
+@pytest.mark.parametrize("death", [killed, killed_late])
+def test_a_build_that_was_killed_loses_nothing(
+    bpffs: Path, monkeypatch: pytest.MonkeyPatch, death: Callable[[Job], None]
+) -> None:
+    """The next one carries over what the killed one did not, and no half program is ever found."""
+    before, _ = build(bpffs)
+    fill(before)
+    with monkeypatch.context() as patch:
+        patch.setattr(pins, "compile_and_pin", death)
+        with pytest.raises(CompileError):
+            build(bpffs, LARGE)
+    assert is_filled(Pins(bpffs))
+    after, programs = build(bpffs, LARGE)
+    assert is_filled(after)
+    after.sweep(programs, LARGE)
+    assert [path.name for path in (bpffs / "programs").iterdir()] == [programs.name]
+
+
+def test_going_back_after_a_build_that_never_attached(bpffs: Path) -> None:
+    """The agent opens the tables of its own programs, not the newest ones that lie about."""
+    before, _ = build(bpffs)
+    fill(before)
+    build(bpffs, LARGE)
+    again, programs = build(bpffs)
+    assert again.open_array("services").capacity == 64
+    assert is_filled(again)
+    again.sweep(programs, SMALL)
+    assert is_filled(Pins(bpffs))
+
+
+def test_smaller_tables_take_what_fits(bpffs: Path) -> None:
+    """What is beyond the new end is left out; the rest is there."""
+    before, _ = build(bpffs, LARGE)
+    before.open_array("services").write(100, b"x" * Service.SIZE)
+    fill(before)
+    after, _ = build(bpffs)
+    assert is_filled(after)
+
+
+def test_remove_leaves_nothing(bpffs: Path) -> None:
+    """Twice is as good as once."""
+    made, _ = build(bpffs)
+    made.remove()
+    made.remove()
+    assert list(bpffs.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        made.open_hash("frontends")
