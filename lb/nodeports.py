@@ -21,13 +21,13 @@ def read_setting(text: str) -> tuple[str, ...]:
     """The parts of `--nodeport-addresses`, checked. Raises BadInput."""
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
     try:
-        _ranges(parts if parts != (PRIMARY,) else ())
+        accepting((), setting=parts, mode="", localhost=True, primary=())
     except BadAddress as error:
         raise BadInput(f"--nodeport-addresses: {error}") from error
     return parts
 
 
-def accepting(  # noqa: PLR0913 - kube-proxy's settings, each by its name
+def accepting(
     held: Collection[Address],
     *,
     setting: Sequence[str],
@@ -37,13 +37,12 @@ def accepting(  # noqa: PLR0913 - kube-proxy's settings, each by its name
 ) -> dict[Address, int]:
     """The flags (`AddressFlag`) of each address held. Raises BadInput for a bad setting."""
     wanted = list(setting) or ([PRIMARY] if mode == "nftables" else [])
+    if PRIMARY in wanted and len(wanted) > 1:
+        raise BadInput("--nodeport-addresses: `primary` stands alone or not at all")
     ranges = None if PRIMARY in wanted else _ranges(wanted)
     found = {}
     for address in held:
-        if ranges is None:
-            accepts = address in primary
-        else:
-            accepts = _in_ranges(address, ranges)
+        accepts = address in primary if ranges is None else _in_ranges(address, ranges)
         if _is_loopback(address):
             accepts = accepts and localhost and mode in ("", "iptables")
         if address == LOOPBACK:
@@ -53,8 +52,6 @@ def accepting(  # noqa: PLR0913 - kube-proxy's settings, each by its name
 
 
 def _ranges(setting: Sequence[str]) -> dict[Family, list[Prefix]]:
-    if PRIMARY in setting and len(setting) > 1:
-        raise BadInput("--nodeport-addresses: `primary` stands alone or not at all")
     found: dict[Family, list[Prefix]] = {Family.IPV4: [], Family.IPV6: []}
     for text in setting:
         prefix = parse_prefix(text)
