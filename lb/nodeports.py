@@ -21,7 +21,7 @@ def read_setting(text: str) -> tuple[str, ...]:
     """The parts of `--nodeport-addresses`, checked. Raises BadInput."""
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
     try:
-        _ranges(parts if parts != (PRIMARY,) else ())
+        accepting((), setting=parts, mode="", localhost=True, primary=())
     except BadAddress as error:
         raise BadInput(f"--nodeport-addresses: {error}") from error
     return parts
