@@ -6,13 +6,15 @@ import select
 import socket
 from typing import NamedTuple
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV6_IFADDR,
     RTMGRP_IPV6_ROUTE,
 )
+
+__all__ = ["Held", "NetlinkError", "Watch", "addresses", "default_devices"]
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 

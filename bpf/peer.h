@@ -59,7 +59,7 @@ static __always_inline bool remember_connected(struct bpf_sock *sk, const struct
 	if (memory->port)
 		hang_up(memory);
 	*memory = *peer;
-	if (load)
+	if (load && peer->backend)
 		lock_xadd(&load->opened, 1);
 	return true;
 }
@@ -108,6 +108,12 @@ static __always_inline void remember_unconnected(struct peers *peers, const stru
 	place->port = peer->port;
 }
 
+/* connect() with AF_UNSPEC takes a UDP socket's peer away, and no hook sees it. */
+static __always_inline bool was_disconnected(const struct bpf_sock *sk)
+{
+	return sk->protocol == IPPROTO_UDP && sk->state != BPF_TCP_ESTABLISHED;
+}
+
 /* The socket's peer behind an address, connected or not; NULL: none of our doing. */
 static __always_inline struct peer *peer_of(struct bpf_sock *sk, const struct addr *address,
 					    __be16 port)
@@ -115,7 +121,7 @@ static __always_inline struct peer *peer_of(struct bpf_sock *sk, const struct ad
 	struct peer *peer = connected.sk_storage_get(sk, 0, 0);
 	struct peers *peers;
 
-	if (peer && is_backend_of(peer, address, port))
+	if (peer && is_backend_of(peer, address, port) && !was_disconnected(sk))
 		return peer;
 	peers = unconnected.sk_storage_get(sk, 0, 0);
 	return peers ? peer_by_backend(peers, address, port) : NULL;

@@ -58,6 +58,9 @@ class Pins:
         self.folder = folder
         self.links = folder / "links"
         self._built: dict[str, Path] = {}
+        self.made_anew = False
+        """The last build made a table. Programs that are attached still look into the old ones,
+        so the new ones are to be filled before the new programs take over."""
 
     def map_path(self, name: str, entries: int) -> Path:
         """Where the table of this layout and size lies."""
@@ -100,6 +103,7 @@ class Pins:
         folder = self.folder / "programs" / digest
         complete = all((folder / program.name).exists() for program in programs)
         self._built = {name: Path(path) for name, path in pins.items()}
+        self.made_anew = any(before[name] != path for name, path in self._built.items())
         if complete and all(path.exists() for path in self._built.values()):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,8 +111,8 @@ class Pins:
         shutil.rmtree(unfinished, ignore_errors=True)
         compile_and_pin(Job(source, job.defines, pins, job.entries, programs, str(unfinished)))
         for name, old in before.items():
-            if old is not None and str(old) != pins[name]:
-                carry_over(name, old, Path(pins[name]))
+            if old is not None and old != self._built[name]:
+                carry_over(name, old, self._built[name])
         unfinished.rename(folder)
         return folder
 

@@ -11,11 +11,12 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from bpf import libbpf, netlink, netns
-from bpf.layout import Backend, BackendState, Node
+from bpf.layout import Node
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.module import CompileError
 from bpf.pins import Pins, mount
@@ -37,6 +38,8 @@ from lb.tables import in_kernel
 log = logging.getLogger("tidegate")
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
+LOOK_AROUND_SECONDS = 60.0
+"""The net under the watch for changed addresses."""
 COLLECT_EVERY = (50_000, 50, 50)
 """Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
 with Python's own 700 it walks them again and again, and finds nothing."""
@@ -46,9 +49,12 @@ class Agent:
     """One node's agent. Raises BadInput, KernelRefused when it cannot start."""
 
     def __init__(self, settings: Settings, source: Source) -> None:
+        # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         gc.set_threshold(*COLLECT_EVERY)
         self._settings, self._source = settings, source
         self._stop = threading.Event()
+        self._failed: KernelRefused | None = None
         self._lock = _locked(settings.bpffs)
         self._letterbox = Letterbox()
         # It reads its first full state while the compiler works.
@@ -59,33 +65,26 @@ class Agent:
         reconciler = Reconciler(tables, guard=self._attach_guard)
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
+        # Sockets remember backends by id and generation, also over tables that start anew.
+        reconciler.placer.begin_generations(int(time.time()) & 0x7FFFFFFF)
         self._pins.open_array("node").write(0, Node(netns.cookie()).pack())
-        backends = tables.backends
-
-        def alive(number: int, generation: int) -> bool:
-            record = Backend.unpack(backends.read(number))
-            return record.state != BackendState.FREE and record.generation == generation
-
         path = self._pins.find_map("connected")
-        self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), alive)
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
-        self.controller = Controller(settings, reconciler, addresses, self._reaper.give)
+        self.controller = Controller(settings, reconciler, addresses, self._reap)
+        self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._letterbox.lead_to(self.controller)
 
     def run(self) -> None:
-        """Serve until told to stop."""
-        # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        self._attach()
+        """Serve until told to stop. Raises KernelRefused if it cannot begin to."""
+        server = self._open_door()
+        if not self._pins.made_anew:
+            self._attach()
         self._look_at_devices()
-        server = Server(
-            self._settings.api_socket, {"/status": self._status, "/verify": self._verify}
-        )
         server.start()
         self._reaper.start()
         for target, name in (
             (self._watch_devices, "devices"),
-            (self._announce, "ready"),
+            (self._begin, "begin"),
             (self._await_end, "end"),
         ):
             threading.Thread(target=target, name=name, daemon=True).start()
@@ -95,7 +94,16 @@ class Agent:
             server.shutdown()
             server.server_close()
             self._settings.api_socket.unlink(missing_ok=True)
+        if self._failed is not None:
+            raise self._failed
         log.info("stopped; the data path stays")
+
+    def _open_door(self) -> Server:
+        path = self._settings.api_socket
+        try:
+            return Server(path, {"/status": self._status, "/verify": self._verify})
+        except OSError as error:
+            raise KernelRefused(f"--api-socket {path}: {error.strerror or error}") from error
 
     def _build(self) -> Path:
         settings = self._settings
@@ -128,16 +136,30 @@ class Agent:
         self.controller.devices(held, netlink.default_devices())
 
     def _watch_devices(self) -> None:
+        """Follows the node's addresses; what netlink refuses is tried again."""
         watch = netlink.Watch()
-        self._look_at_devices()  # what changed before the watch began
+        changed = True  # what changed before the watch began
         while not self._stop.is_set():
-            if watch.wait(60.0):
-                self._look_at_devices()
+            try:
+                if changed:
+                    self._look_at_devices()
+                changed = watch.wait(LOOK_AROUND_SECONDS)
+            except (OSError, netlink.NetlinkError) as error:
+                log.warning("could not read this node's addresses: %s", error)
+                self._stop.wait(1.0)
 
-    def _announce(self) -> None:
-        """Tells the service manager once the first full state is applied (sd_notify(3))."""
+    def _begin(self) -> None:
+        """Once the first full state is applied: take over, and tell the service manager."""
         with self.controller.lock:
             self.controller.lock.wait_for(lambda: self.controller.is_synced)
+        if self._pins.made_anew:
+            try:
+                self._attach()
+            except KernelRefused as error:
+                log.critical("%s", error)
+                self._failed = error
+                self._end()
+                return
         self._reaper.give(Work(everywhere=True))
         path = os.environ.get("NOTIFY_SOCKET")
         if path:
@@ -145,11 +167,17 @@ class Agent:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.sendto(b"READY=1\n", address)
 
+    def _reap(self, work: Work) -> None:
+        self._reaper.give(work)
+
+    def _end(self) -> None:
+        self._stop.set()
+        self.controller.wake()
+
     def _await_end(self) -> None:
         """A handler would have to wait for the main thread, which may sleep on a lock by then."""
         signal.sigwait(_ENDING)
-        self._stop.set()
-        self.controller.wake()
+        self._end()
 
     def _status(self, query: dict[str, str]) -> dict[str, Any]:
         controller = self.controller

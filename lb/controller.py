@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from bpf.layout import AddressFlag, FrontendKey, Scope
-from lb.address import Address
+from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
+from lb.address import ANY, Address, family
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
 from lb.model import Change, Protocol, ServiceName
@@ -192,6 +192,21 @@ class Controller:
             if lost.unit.protocol is Protocol.UDP
         }
         self._reap(Work(frozenset(lost), frozenset(self._places(outcome.appeared))))
+
+    def serves(self, peer: Peer) -> bool:
+        """Is the socket's backend still one of the service that it asked for? For any thread.
+
+        By addresses and not by ids, which are others once the tables were made anew.
+        """
+        frontend = Address(peer.frontend)
+        with self.lock:
+            for address, scope in ((frontend, Scope.ADDRESS), (ANY[family(frontend)], Scope.NODE)):
+                key = FrontendKey(address, peer.frontend_port, Protocol.UDP, scope).pack()
+                claim = self.reconciler.claims.held.get(key)
+                if claim is not None:
+                    placed = self.reconciler.units[claim.unit]
+                    return (Address(peer.address), peer.port) in placed.backends
+        return False
 
     def _places(self, keys: Collection[bytes]) -> set[Place]:
         places: set[Place] = set()

@@ -81,6 +81,10 @@ class Placer:
         self.lines = Extents(tables.slots.capacity, grace=grace)
         self.generations = array("I", bytes(4 * tables.backends.capacity))
 
+    def begin_generations(self, first: int) -> None:
+        """Count those of ids that were never in use from `first` on."""
+        self.generations = array("I", [known or first for known in self.generations])
+
     def new(self, now: float) -> Placed:
         """A place for a new unit. Raises MapFull."""
         service = self.services.take(now)

@@ -12,10 +12,11 @@ import logging
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import NamedTuple
 
 from bpf import netns, sockdiag
+from bpf.layout import Peer
 from lb.address import Address, show_port
 
 log = logging.getLogger("tidegate.reaper")
@@ -37,16 +38,14 @@ class Work(NamedTuple):
 class Reaper:
     """A thread of its own.
 
-    `map_fd` is the map `connected`; `alive` tells of a backend id and its generation whether they
-    are still in use.
+    `map_fd` is the map `connected`; `serves` tells whether a socket's peer still is a backend of
+    the service that it asked for.
     """
 
-    def __init__(self, cgroup: Path, map_fd: int, alive: Callable[[int, int], bool]) -> None:
-        self._cgroup, self._map_fd, self._alive = cgroup, map_fd, alive
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+    def __init__(self, cgroup: Path, map_fd: int, serves: Callable[[Peer], bool]) -> None:
+        self._cgroup, self._map_fd, self._serves = cgroup, map_fd, serves
+        self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._thread = Thread(target=self._run, name="reaper", daemon=True)
-        self._idle = Event()
-        self._idle.set()
         self.ended = 0
         """Sockets ended so far."""
         self.error = ""
@@ -56,32 +55,14 @@ class Reaper:
         """Begin to work."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the work at hand."""
-        self._queue.put(None)
-        self._thread.join(timeout=10)
-
     def give(self, work: Work) -> None:
         """Returns at once."""
         if any(work):
-            self._idle.clear()
             self._queue.put(work)
-
-    def wait_idle(self, seconds: float) -> bool:
-        """True: all that was given is done."""
-        return self._idle.wait(seconds)
 
     def _run(self) -> None:
         while True:
-            work = self._queue.get()
-            if work is None:
-                return
-            rest = _drained(self._queue)
-            self._round(_merged([work, *[one for one in rest if one is not None]]))
-            if self._queue.empty():
-                self._idle.set()
-            if None in rest:
-                return
+            self._round(_merged([self._queue.get(), *_drained(self._queue)]))
 
     def _round(self, work: Work) -> None:
         try:
@@ -113,7 +94,7 @@ class Reaper:
         peers = sockdiag.peers(self._map_fd, [one.inode for one in suspects], processes)
         for one in suspects:
             peer = peers.get(one.inode)
-            if peer is not None and not self._alive(peer.backend, peer.generation):
+            if peer is not None and not self._serves(peer):
                 self._end(one, "its backend is gone")
 
     def _end(self, one: sockdiag.Socket, reason: str) -> None:
@@ -124,8 +105,8 @@ class Reaper:
             )
 
 
-def _drained(queued: queue.SimpleQueue[Work | None]) -> list[Work | None]:
-    found: list[Work | None] = []
+def _drained(queued: queue.SimpleQueue[Work]) -> list[Work]:
+    found: list[Work] = []
     while True:
         try:
             found.append(queued.get_nowait())

@@ -8,27 +8,9 @@ import sys
 import pytest
 
 from tests.bed import Host, Pod, Talk, connect, until
-from tests.net.world import ECHO, ENDED, FAMILIES, World
+from tests.net.world import ECHO, ENDED, FAMILIES, World, answers, ask_on
 
 FAMILY = pytest.mark.parametrize("family", FAMILIES)
-
-ASK_ON = """
-import json, signal, socket, sys, time
-to, stop, seen, failed = (sys.argv[1], 80), [], {}, []
-signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-while not stop:
-    try:
-        with socket.create_connection(to, timeout=2) as one:
-            one.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
-            said = b"".join(iter(lambda: one.recv(4096), b"")).partition(b"\\r\\n\\r\\n")[2]
-            seen[json.loads(said)["pod"]] = seen.get(json.loads(said)["pod"], 0) + 1
-    except OSError as error:
-        failed.append(str(error))
-    if sum(seen.values()) == 1:
-        print("answered", flush=True)
-print(json.dumps({"seen": seen, "failed": failed}))
-"""
-"""Connects to an address again and again until SIGTERM; says whom it met."""
 
 
 @FAMILY
@@ -37,17 +19,14 @@ def test_replaced_under_connects(world: World, client: Host, family: str) -> Non
     name = f"replaced-{family}-{client.name}"
     vip = world.serve(name, [world.near])
     own = getattr(vip, family)
-    asking = client.spawn(
-        sys.executable, "-IS", "-c", ASK_ON, own, ready=lambda process: "answered" in process.output
-    )
+    asking = ask_on(client, own)
     for turn in range(30):
         pod = (world.far, world.near)[turn % 2]
         world.serve(name, [pod], at=vip)
         if turn % 5 == 0:
             rows = connect(client, own, 80, count=10)
             assert {json.loads(row["said"])["pod"] for row in rows} == {pod.name}
-    asking.end()
-    report = json.loads(asking.output.splitlines()[-1])
+    report = answers(asking)
     assert report["failed"] == []
     assert set(report["seen"]) == {"web-0", "web-1"}
 

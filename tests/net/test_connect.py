@@ -172,3 +172,26 @@ def test_protocols_are_apart(world: World, services: dict[str, Pair]) -> None:
     (row,) = datagrams(world.app, (web, 80), options=["--connect", "--timeout", "0.2"])
     assert row["said"] is None
     assert connect(world.app, echo, 80, "--timeout", "0.2")[0]["said"] is None
+
+
+DISCONNECTED = """
+import ctypes, json, socket, sys
+address, port, direct, target = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as client:
+    client.settimeout(2)
+    client.connect((address, port))
+    nobody = bytes(28)  # a sockaddr of AF_UNSPEC: connect(2) dissolves the association
+    assert ctypes.CDLL(None).connect(client.fileno(), nobody, len(nobody)) == 0
+    client.sendto(b"who?", (direct, target))
+    print(json.dumps(client.recvfrom(100)[1][0]))
+"""
+
+
+@FAMILY
+def test_direct_after_a_dissolved_connect(world: World, family: str) -> None:
+    """A socket that was connected to a service, and is no more, sees a backend's own address."""
+    vip = world.serve(f"dissolved-{family}", [world.near], target=ECHO, protocol="UDP")
+    direct = getattr(world.near, family)
+    seen = world.app.python(DISCONNECTED, getattr(vip, family), "80", direct, str(ECHO))
+    assert seen == direct

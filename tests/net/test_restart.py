@@ -17,7 +17,7 @@ from bpf import libbpf
 from tests.bed import Host, Outcome, Talk, connect, curl, datagrams, until
 from tests.bed.manifests import ingress
 from tests.bed.network import Pair
-from tests.net.world import ECHO, ENDED, FAMILIES, World, url
+from tests.net.world import ECHO, ENDED, FAMILIES, World, answers, ask_on, url
 
 LINES = 7000
 
@@ -177,6 +177,25 @@ def test_peers_outlive_the_agent(world: World, services: dict[str, Pair], family
     for client in clients:
         client.end()
         assert json.loads(client.output.splitlines()[-1]) == [web, echo, echo, echo]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_upgraded_to_another_layout(world: World, services: dict[str, Pair], family: str) -> None:
+    """Tables that cannot be taken over are filled before the new programs look into them."""
+    vip = getattr(services["web"], family)
+    with talking(world, services):
+        world.agent.kill()
+        for name in ("frontends", "services", "backends"):
+            (table,) = (world.agent.bpffs / "maps").glob(f"{name}-*")
+            table.rename(table.with_name(f"{name}-00000000-16"))
+        asking = ask_on(world.app, vip)
+        world.agent.start()
+        report = answers(asking)
+        assert report["failed"] == []
+        assert report["seen"]
+        works(world.app, services)
+        assert not list((world.agent.bpffs / "maps").glob("*-00000000-16"))
+        assert world.agent.tidegate("verify").returncode == 0
 
 
 def test_stopped(world: World, services: dict[str, Pair]) -> None:

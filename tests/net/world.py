@@ -7,15 +7,18 @@ clusters themselves (`tests.bed`), and it asserts nothing.
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bed import Agent, Cluster, Manifests, Node, Pod
+from tests.bed import Agent, Cluster, Host, Manifests, Node, Pod
 from tests.bed.manifests import Manifest, endpoint, endpoint_slice, service, slice_port
 from tests.bed.manifests import port as service_port
 from tests.bed.network import Pair
+from tests.bed.process import Process
 
 ECHO, WEB, DNS = 5000, 8080, 5353
 """What the pods of a cluster's fixture serve: UDP echo, nginx, dnsmasq."""
@@ -160,3 +163,36 @@ class World:
 def url(address: str, port: int = 80) -> str:
     """The URL of a web server."""
     return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+
+
+ASK_ON = """
+import json, signal, socket, sys, time
+to, stop, seen, failed = (sys.argv[1], 80), [], {}, []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+while not stop:
+    try:
+        with socket.create_connection(to, timeout=2) as one:
+            one.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+            said = b"".join(iter(lambda: one.recv(4096), b"")).partition(b"\\r\\n\\r\\n")[2]
+            seen[json.loads(said)["pod"]] = seen.get(json.loads(said)["pod"], 0) + 1
+    except OSError as error:
+        failed.append(str(error))
+    if sum(seen.values()) == 1:
+        print("answered", flush=True)
+print(json.dumps({"seen": seen, "failed": failed}))
+"""
+"""Connects to an address again and again until SIGTERM; says whom it met."""
+
+
+def ask_on(client: Host, address: str) -> Process:
+    """Connects to port 80 of the address without a pause; see `answers`."""
+    return client.spawn(
+        sys.executable, "-IS", "-c", ASK_ON, address,
+        ready=lambda process: "answered" in process.output,
+    )  # fmt: skip
+
+
+def answers(asking: Process) -> Any:
+    """Ends it: `seen`, connects by the pod that answered, and `failed`, errors."""
+    asking.end()
+    return json.loads(asking.output.splitlines()[-1])
