@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -38,6 +38,17 @@ class Field(NamedTuple):
 
     name: str
     offset: int
+
+
+class Record(Protocol):
+    """What every record class offers."""
+
+    SIZE: ClassVar[int]
+    DIGEST: ClassVar[str]
+    FIELDS: ClassVar[tuple[Field, ...]]
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
 
 '''
 
@@ -166,9 +177,9 @@ def _tables() -> str:
     """The tables of maps.h, each line of which is one definition."""
     lines = ["", "", "class Table(NamedTuple):", '    """One table of maps.h."""', ""]
     lines += ["    kind: str", '    """bcc\'s word for the map type."""']
-    lines += ["    key: type[msgspec.Struct] | None"]
+    lines += ["    key: type[Record] | None"]
     lines += ['    """None: a 32-bit index, or a socket."""']
-    lines += ["    leaf: type[msgspec.Struct]", "    flags: str", ""]
+    lines += ["    leaf: type[Record]", "    flags: str", ""]
     lines += ["", "TABLES: dict[str, Table] = {"]
     header = (HERE / "maps.h").read_text()
     for kind, key, leaf, name, flags in re.findall(

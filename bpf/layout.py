@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -18,6 +18,17 @@ class Field(NamedTuple):
 
     name: str
     offset: int
+
+
+class Record(Protocol):
+    """What every record class offers."""
+
+    SIZE: ClassVar[int]
+    DIGEST: ClassVar[str]
+    FIELDS: ClassVar[tuple[Field, ...]]
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
 
 
 class Scope(IntEnum):
@@ -522,9 +533,9 @@ class Table(NamedTuple):
 
     kind: str
     """bcc's word for the map type."""
-    key: type[msgspec.Struct] | None
+    key: type[Record] | None
     """None: a 32-bit index, or a socket."""
-    leaf: type[msgspec.Struct]
+    leaf: type[Record]
     flags: str
 
 

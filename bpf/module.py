@@ -88,15 +88,28 @@ def _flags(job: Job) -> list[str]:
     return flags + [f"-D{name}={value}" for name, value in job.macros().items()]
 
 
-def _guard(table: str, leaf: object) -> None:
+def _guard(table: str, record: type[layout.Record], there: object) -> None:
     """Compares where bcc put each field with where layout.py has it: catches a stale install."""
-    for field in layout.TABLES[table].leaf.FIELDS:  # type: ignore[attr-defined]
-        there = getattr(getattr(leaf, field.name, None), "offset", None)
-        if there != field.offset:
+    for field in record.FIELDS:
+        offset = getattr(getattr(there, field.name, None), "offset", None)
+        if offset != field.offset:
             raise CompileError(
-                f"table {table}: field {field.name} lies at {there}, layout.py has it at "
+                f"table {table}: field {field.name} lies at {offset}, layout.py has it at "
                 f"{field.offset}; run python -m bpf.gen and install again"
             )
+
+
+def _guard_tables(module: BPF, job: Job) -> None:
+    for name, table in layout.TABLES.items():
+        if table.kind == "sk_storage":  # bcc has no Python form of it: by its size alone
+            size = libbpf.map_info(libbpf.open_pin(job.pins[name])).value_size
+            if size != table.leaf.SIZE:
+                raise CompileError(f"table {name}: {size} bytes, layout.py has {table.leaf.SIZE}")
+            continue
+        bcc_table = module[name]
+        _guard(name, table.leaf, getattr(bcc_table, "sLeaf", bcc_table.Leaf))  # sLeaf: of one CPU
+        if table.key is not None:
+            _guard(name, table.key, bcc_table.Key)
 
 
 def _load(module: BPF, job: Job) -> None:
@@ -112,10 +125,7 @@ def _do(job: Job) -> None:
     from bcc import BPF  # noqa: PLC0415 - only the child pays for it
 
     module = BPF(text=joined(job.source), cflags=_flags(job))
-    for name, table in layout.TABLES.items():
-        if table.kind != "sk_storage":
-            bcc_table = module[name]
-            _guard(name, getattr(bcc_table, "sLeaf", bcc_table.Leaf))  # sLeaf: of one CPU
+    _guard_tables(module, job)
     _load(module, job)
 
 

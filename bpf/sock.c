@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* sock.c - east-west: a service's address becomes a backend's in the system call itself, once per
  * connection, and the socket is shown the service's address ever after. Nothing per packet,
- * but for `guard`, which is attached only while a service has to drop in silence.
+ * but for `guard`, which is attached once a service has to drop in silence.
  * Entry points of cgroup programs; what they do is in service.h and peer.h. */
 
 #include <linux/bpf.h>

@@ -179,7 +179,7 @@ struct peers {
 
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */
 enum name_kind {
-	NAME_SERVICE = 0, /* "namespace/name/port name", by service id */
+	NAME_SERVICE = 0, /* "namespace/name/port/protocol/family", by service id */
 	NAME_NODE = 1,
 	NAME_ZONE = 2,
 };

@@ -66,7 +66,7 @@ def in_memory(sizes: Mapping[str, int] = SIZES) -> Tables:
     """Empty tables of these sizes that no kernel sees."""
 
     def array(name: str) -> MemoryArray:
-        return MemoryArray(sizes[name], layout.TABLES[name].leaf.SIZE)  # type: ignore[attr-defined]
+        return MemoryArray(sizes[name], layout.TABLES[name].leaf.SIZE)
 
     return Tables(
         frontends=MemoryHash(sizes["frontends"]),
