@@ -18,7 +18,7 @@ setup: .venv/installed ## Install all that is needed; quick when nothing changed
 demo: setup ## A small cluster, real agents, real traffic, one table; KEEP=1 leaves it up
 	@$(BIN)/python -m deploy.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
-test: setup ## Every test that this machine can run; those it cannot are named with the reason
+test: setup .venv/kernel/unpacked ## Every test that this machine can run; those it cannot are named with the reason
 	$(BIN)/pytest
 
 lint: setup ## Style, types, direction of imports, generated code
@@ -46,6 +46,13 @@ lock: .venv/packages ## Choose versions anew and pin them with their hashes
 
 clean: ## Take away what setup made; the Debian packages stay
 	rm -rf .venv build *.egg-info maglev/*.so
+
+# Another kernel to test on. Where it cannot be had, the tests that want it are skipped by name.
+.venv/kernel/unpacked: .ci/debian-packages-vm .ci/unpack-kernel .venv/installed
+	@.ci/install-packages .ci/debian-packages-vm && .ci/unpack-kernel .venv/kernel || \
+		echo "no kernel for tests in a virtual machine" >&2
+	@mkdir -p .venv/kernel
+	@touch $@
 
 # Each stamp is newer than what it was made from, or it is made again.
 .venv/packages: .ci/debian-packages .ci/install-packages

@@ -8,7 +8,7 @@ import pytest
 
 from tests.vm.machine import Result, missing, run
 
-SUITE = ["tests/net/test_connect.py"]
+SUITE = ["tests/net/test_connect.py", "-k", "one_node"]
 SECONDS = 420.0
 
 
