@@ -100,19 +100,6 @@ class KernelArray:
             raise IndexError(f"{index} + {count} is beyond {self.capacity}")
 
 
-class PerCpuArray:
-    """A pinned per-CPU array of 64-bit counters; read only."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.capacity = libbpf.map_info(fd).max_entries
-
-    def total(self, index: int) -> int:
-        """The sum over all CPUs."""
-        raw = libbpf.lookup(self._fd, index.to_bytes(4, "little"), 8 * libbpf.cpus())
-        return sum(memoryview(raw or b"").cast("Q"))
-
-
 class MemoryHash:
     """The same in memory."""
 
@@ -157,6 +144,17 @@ class MemoryArray:
     def _check(self, index: int, count: int) -> None:
         if index < 0 or index + count > self.capacity:
             raise IndexError(f"{index} + {count} is beyond {self.capacity}")
+
+
+def totals(path: Path) -> list[int]:
+    """The counters of a per-CPU array, each summed over all CPUs. Raises OSError."""
+    fd = libbpf.open_pin(str(path))
+    try:
+        size = 8 * libbpf.cpus()
+        keys = (number.to_bytes(4, "little") for number in range(libbpf.map_info(fd).max_entries))
+        return [sum(memoryview(libbpf.lookup(fd, key, size) or b"").cast("Q")) for key in keys]
+    finally:
+        libbpf.close(fd)
 
 
 def open_hash(path: Path) -> KernelHash:

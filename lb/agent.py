@@ -5,6 +5,7 @@ The only module that knows all the others. SIGTERM and SIGINT end it; what it at
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -31,6 +32,7 @@ from lb.letterbox import Letterbox
 from lb.looking import exclusive
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
+from lb.show import counted
 from lb.sources import Source
 from lb.status import differences, status
 from lb.tables import in_kernel
@@ -82,6 +84,7 @@ class Agent:
         self._look_at_devices()
         server.start()
         self._reaper.start()
+        self._serve_metrics()
         for target, name in (
             (self._watch_devices, "devices"),
             (self._begin, "begin"),
@@ -104,6 +107,15 @@ class Agent:
             return Server(path, {"/status": self._status, "/verify": self._verify})
         except OSError as error:
             raise KernelRefused(f"--api-socket {path}: {error.strerror or error}") from error
+
+    def _serve_metrics(self) -> None:
+        if self._settings.metrics is None:
+            return
+        from lb.metrics import TidegateCollector, serve  # noqa: PLC0415 - who switched it off pays not
+
+        drops = functools.partial(counted, self._pins)
+        collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
+        serve(collector, self._settings.metrics)
 
     def _build(self) -> Path:
         settings = self._settings

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import yaml
 
-from lb.config import Settings, node_ips, node_name, table_sizes
+from lb.config import Settings, listen, node_ips, node_name, table_sizes
 from lb.errors import BadInput, TidegateError
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
@@ -23,7 +23,7 @@ LATER = {
     "devices": "", "pod_devices": "auto", "xdp": "auto", "forwarding": "snat",
     "dsr_dispatch": "ipip", "algorithm": "maglev", "maglev_table_size": "16381",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
-    "healthz_bind_address": "0.0.0.0:10256", "metrics_bind_address": "127.0.0.1:10249",
+    "healthz_bind_address": "0.0.0.0:10256",
 }  # fmt: skip
 """Flags of the contract that this version takes and has no use for yet; each says so when given."""
 
@@ -107,6 +107,13 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="Node ports on 127.0.0.1 for the node's own processes.",
 )
+@click.option(
+    "--metrics-bind-address",
+    default="127.0.0.1:10249",
+    show_default=True,
+    metavar="ADDRESS:PORT",
+    help="Where Prometheus metrics are served; empty: nowhere.",
+)
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -186,6 +193,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         nodeport_addresses=read_setting(flags["nodeport_addresses"]),
         proxy_mode=flags["proxy_mode"],
         localhost_nodeports=flags["iptables_localhost_nodeports"],
+        metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],

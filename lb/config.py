@@ -7,14 +7,35 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from lb.address import Address, family, parse
+from lb.address import Address, family, parse, show
 from lb.errors import BadInput
 from lb.tables import FLAGS, SIZES
 
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+
+
+class Listen(NamedTuple):
+    """Where to listen: an address as text, and a port."""
+
+    address: str
+    port: int
+
+
+def listen(text: str, flag: str) -> Listen | None:
+    """`ADDRESS:PORT` or `[ADDRESS]:PORT`; None for "" and "0", which switch it off.
+
+    Raises BadInput.
+    """
+    if text in ("", "0"):
+        return None
+    address, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise BadInput(f"{flag}: {text!r} is not ADDRESS:PORT")
+    return Listen(show(parse(address.strip("[]"))), int(port))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxy_mode: str = ""
     """kube-proxy's word; decides only defaults where its modes differ."""
     localhost_nodeports: bool = True
+    metrics: Listen | None = None
+    """Where metrics are served; None: nowhere."""
     cgroup: Path
     bpffs: Path
     api_socket: Path

@@ -24,7 +24,7 @@ from bpf.layout import (
     Reason,
     Scope,
 )
-from bpf.maps import Hash, PerCpuArray
+from bpf.maps import Hash, totals
 from bpf.pins import Pins
 from lb.address import Address, family, show, show_port
 from lb.placing import Placed, Spot
@@ -213,12 +213,13 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
 
 def drops(pins: Pins) -> list[Row]:
     """How often each reason met a socket call or a packet, since the maps were made."""
+    return [{"reason": reason, "count": count} for reason, count in counted(pins).items()]
+
+
+def counted(pins: Pins) -> dict[str, int]:
+    """The same by reason. Raises OSError."""
     path = pins.find_map("reasons")
     if path is None:
         raise FileNotFoundError(2, "no map reasons")
-    table = PerCpuArray(libbpf.open_pin(str(path)))
-    return [
-        {"reason": reason.name.lower(), "count": table.total(reason)}
-        for reason in Reason
-        if reason is not Reason.NONE
-    ]
+    found = totals(path)
+    return {reason.name.lower(): found[reason] for reason in Reason if reason is not Reason.NONE}

@@ -319,3 +319,12 @@ def test_help(world: World, name: str) -> None:
     text = world.node.run(*command(), name, "--help").stdout
     assert text.startswith("Usage: ")
     assert "--bpffs" in text
+
+
+def test_metrics(world: World) -> None:
+    """The node's own processes can scrape the agent, and counts agree with `show`."""
+    answer = curl(world.node, "http://127.0.0.1:10249/metrics")
+    lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if line[:1] != "#")
+    assert lines["tidegate_synced"] == "1.0"
+    assert float(lines['tidegate_map_entries{map="services"}']) > 0
+    assert 'tidegate_drops_total{reason="no_backend"}' in lines
