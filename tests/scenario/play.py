@@ -82,7 +82,7 @@ class Player:
     def expect(self, what: str, _: str) -> str:
         """The block as it should be."""
         failing = sorted(self.reconciler.failing.items())
-        losses = self.reconciler.claims.losses()
+        losses = self.reconciler.frontends.claims.losses()
         refused = [one for group in self.controller.store.refused.values() for one in group]
         answers = {
             "maps": lines(self.tables),
