@@ -51,7 +51,7 @@ class Lost(NamedTuple):
 
 
 class Outcome(msgspec.Struct):
-    """What a step did. `writes` counts units, frontends and ranges written or removed."""
+    """What a step did. `writes` counts units that changed, and frontends written or removed."""
 
     writes: int = 0
     lost: list[Lost] = []
@@ -170,9 +170,16 @@ class Reconciler:
         """All of a unit but its name and its frontends; False: nothing to do, or it failed."""
         unit = plan.unit
         placed = self.units.get(unit)
-        if placed is not None and placed.plan == plan and unit not in self.failing:
-            return False
-        was_silent = placed is not None and placed.plan is not None and placed.plan.drops()
+        before = placed.plan if placed is not None else None
+        if placed is not None and before is not None and unit not in self.failing:
+            if before == plan:
+                return False
+            if msgspec.structs.replace(before, frontends=plan.frontends) == plan:
+                # Another may hold some of them: then a restart finds a plan without those.
+                placed.plan = plan
+                self._claim(plan)
+                return False
+        was_silent = before is not None and before.drops()
         try:
             if plan.drops():
                 self._guard()
@@ -186,12 +193,15 @@ class Reconciler:
             self._fail(unit, str(error), now)
             return False
         self.failing.pop(unit, None)
-        outcome.writes += 1
+        outcome.writes += before != plan
         if was_silent and not plan.drops() and unit.protocol is Protocol.UDP:
             outcome.appeared += [one.key for one in plan.frontends]
-        self.frontends.release(unit, {one.key for one in plan.frontends})
-        self.frontends.claim(unit, plan.frontends)
+        self._claim(plan)
         return True
+
+    def _claim(self, plan: Plan) -> None:
+        self.frontends.release(plan.unit, {one.key for one in plan.frontends})
+        self.frontends.claim(plan.unit, plan.frontends)
 
     def _write_names(self, units: Iterable[Unit], now: float) -> None:
         """Without its name a service serves, but a restart would not know it."""

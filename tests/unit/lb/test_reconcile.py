@@ -63,6 +63,29 @@ def test_restart_is_invisible() -> None:
     assert watch.stores == before
 
 
+def test_restart_is_invisible_to_who_lost_a_frontend() -> None:
+    """Nor is a service written again whose frontend another holds; it still waits for it."""
+    contested = {
+        name: plans(
+            service(name, f"10.96.0.1{name}", "fd00::1" + name, node_port=30080),
+            slice_of(name, "1"),
+        )
+        for name in "12"
+    }
+    watch = watched()
+    agent = reconciler(watch)
+    agent.step(contested["2"], 0.0)
+    agent.step(contested["1"], 0.0)
+    before, losses = watch.stores, agent.frontends.claims.losses()
+    agent = reconciler(watch)
+    outcome = agent.step(contested["1"] | contested["2"], 1.0)
+    agent.prune(1.0)
+    assert (watch.stores - before, outcome.writes) == (0, 0)
+    assert agent.frontends.claims.losses() == losses
+    assert len(losses) == 2
+    assert {unit.service.name for unit, _, _ in losses} == {"1"}
+
+
 def test_one_endpoint_costs_the_same_whatever_else_is_there() -> None:
     """The stores of one change do not grow with the number of services."""
 
