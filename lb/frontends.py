@@ -8,16 +8,21 @@ to the unit that holds it, and goes when nobody claims it. Not for who holds wha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
 from bpf.layout import Frontend as FrontendRecord
 from bpf.layout import FrontendKey
 from lb.claims import Claims
+from lb.errors import MapFull
 from lb.model import Protocol
 from lb.plan import Frontend, Plan, Unit
 from lb.tables import Tables
-from lb.writes import put_all, remove
+from lb.writes import full, put, put_all, remove
+
+Entries = dict[bytes, bytes]
+"""Packed frontends by packed key."""
 
 
 class Written(msgspec.Struct):
@@ -68,26 +73,87 @@ class Frontends:
         self._unsettled |= given_up
 
     def write(self, service_of: Callable[[Unit], int]) -> Written:
-        """Make the table say what the claims say, as far as they were touched."""
-        wanted: dict[bytes, bytes] = {}
-        gone: list[bytes] = []
-        for key in self._unsettled:
-            claim = self.claims.held.get(key)
-            if claim is None:
-                gone.append(key)
-            else:
-                value = _value(service_of(claim.unit), claim.frontend)
-                if self.there.get(key) != value:
-                    wanted[key] = value
-        gone = [key for key in gone if key in self.there]
-        failed = put_all(self._tables, "frontends", wanted)
-        written = {key: value for key, value in wanted.items() if key not in failed}
+        """Make the table say what the claims say, for all units that were touched.
+
+        A unit gets all of the frontends that it holds, or none that does not lead to it yet.
+        """
+        held = self.claims.held
+        gone = [key for key in self._unsettled if key not in held and key in self.there]
+        touched = {held[key].unit for key in self._unsettled if key in held}
+        wanted = {unit: self._wanted(unit, service_of(unit)) for unit in sorted(touched)}
+        removed = set()
+        if sum(map(self._growth, wanted.values())) > self._room():
+            removed = self._remove(gone)
+        fitting, failed = self._fitting(wanted, service_of)
+        written, refused = self._write(fitting)
+        failed |= refused
         appeared = [key for key in written if key not in self.there and _is_udp(key)]
         self._note_written(written)
-        removed = self._remove(gone)
+        for unit in failed:
+            gone += [key for key in wanted[unit] if self._is_left(key, service_of)]
+        removed |= self._remove([key for key in gone if key not in removed])
         self._unsettled = set(gone) - removed
-        units = {self.claims.held[key].unit: error for key, error in failed.items()}
-        return Written(len(written) + len(removed), appeared, units)
+        return Written(len(written) + len(removed), appeared, failed)
+
+    def _wanted(self, unit: Unit, service: int) -> Entries:
+        """What the unit holds and the table does not say."""
+        wanted = {}
+        for key in self.claims.of(unit):
+            claim = self.claims.held[key]
+            value = _value(service, claim.frontend)
+            if claim.unit == unit and self.there.get(key) != value:
+                wanted[key] = value
+        return wanted
+
+    def _room(self) -> int:
+        return self._tables.frontends.capacity - len(self.there)
+
+    def _growth(self, entries: Entries) -> int:
+        return len(entries.keys() - self.there.keys())
+
+    def _fitting(
+        self, wanted: Mapping[Unit, Entries], service_of: Callable[[Unit], int]
+    ) -> tuple[dict[Unit, Entries], dict[Unit, str]]:
+        """What there is room for; and why, for each unit that has to do with what it had."""
+        room = self._room()
+        fitting, failed = {}, {}
+        for unit, entries in wanted.items():
+            growth = self._growth(entries)
+            if growth <= room:
+                room -= growth
+                fitting[unit] = entries
+            else:
+                failed[unit] = str(full("frontends", self._tables.frontends.capacity))
+                own = service_of(unit)
+                fitting[unit] = {k: v for k, v in entries.items() if self._leads(k) == own}
+        return fitting, failed
+
+    def _write(self, units: Mapping[Unit, Entries]) -> tuple[Entries, dict[Unit, str]]:
+        """All in one batch, or else unit by unit; what was written, and why not the rest."""
+        together = {key: value for entries in units.values() for key, value in entries.items()}
+        with suppress(MapFull, OSError):
+            if together:
+                put(self._tables, "frontends", together)
+            return together, {}
+        written: Entries = {}
+        failed = {}
+        for unit, entries in units.items():
+            errors = put_all(self._tables, "frontends", entries)
+            undone = set(errors)
+            if errors:
+                failed[unit] = next(iter(errors.values()))
+                # Those with errors too: the batch may have written them.
+                undone |= remove(self._tables.frontends, entries.keys() - self.there.keys())
+            written |= {key: value for key, value in entries.items() if key not in undone}
+        return written, failed
+
+    def _leads(self, key: bytes) -> int | None:
+        return _service(self.there[key]) if key in self.there else None
+
+    def _is_left(self, key: bytes, service_of: Callable[[Unit], int]) -> bool:
+        """Does its entry lead to a service that no longer asks for it?"""
+        asking = {service_of(unit) for unit in self.claims.claimants(key)}
+        return key in self.there and self._leads(key) not in asking
 
     def lead_to(self, service: int) -> bool:
         """Does any entry lead to this id?"""

@@ -2,7 +2,7 @@
 
 In each step: backends, lists and services first (`lb.placing`), then names and source ranges,
 then the frontends that lead to them; only after that go frontends, ranges and units that
-nobody wants. At every moment a frontend in the maps leads to a service, and a service to
+nobody wants (frontends before, where the new ones need the room). At every moment a frontend in the maps leads to a service, and a service to
 backends, that are there. One unit's failure stops no other: it is kept, with its reason, and
 tried again.
 
