@@ -2,9 +2,9 @@
 
 In each step: backends, lists and services first (`lb.placing`), then names and source ranges,
 then the frontends that lead to them; only after that go frontends, ranges and units that
-nobody wants (frontends before, where the new ones need the room). At every moment a frontend in the maps leads to a service, and a service to
-backends, that are there. One unit's failure stops no other: it is kept, with its reason, and
-tried again.
+nobody wants (frontends before, where the new ones need the room). At every moment a frontend in
+the maps leads to a service, and a service to backends, that are there. One unit's failure stops
+no other: it is kept, with its reason, and tried again.
 
 The agent's state is here and not in the maps; they are read once, at the start (`adopt`).
 Not for deciding what a service should look like: that is `lb.plan`.

@@ -30,7 +30,7 @@ from lb.address import Address, family, show, show_port
 from lb.placing import Placed, Spot, Where
 from lb.plan import Backend, Plan, Unit
 from lb.restore import restore
-from lb.tables import Tables
+from lb.tables import Tables, room
 
 Row = dict[str, Any]
 
@@ -180,7 +180,7 @@ def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
 
 
 def maps(pins: Pins, tables: Tables) -> list[Row]:
-    """One row a table: entries in use, capacity, bytes of one entry and of all locked memory."""
+    """One row a table: entries in use and how many fit, bytes of one and of all locked memory."""
     found = restore(tables)
     used = {
         "services": len(found.units),
@@ -203,7 +203,7 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
                 "map": name,
                 "kind": table.kind,
                 "entries": entries,
-                "capacity": info.max_entries if table.kind != "sk_storage" else None,
+                "capacity": room(name, info.max_entries) if table.kind != "sk_storage" else None,
                 "entry_bytes": info.key_size + info.value_size,
                 "memory_bytes": libbpf.locked_memory(fd),
                 "id": info.id,

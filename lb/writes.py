@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from bpf.layout import Line
 from bpf.maps import Hash
 from lb.errors import MapFull
-from lb.tables import FLAGS, Tables
+from lb.tables import FLAGS, Tables, room
 
 
 def put(tables: Tables, name: str, entries: Mapping[bytes, bytes]) -> None:
@@ -50,6 +51,9 @@ def remove(table: Hash, keys: Iterable[bytes]) -> set[bytes]:
     return removed
 
 
-def full(name: str, capacity: int) -> MapFull:
-    """The error of a table that has no room left."""
-    return MapFull(f"map full: {name} holds {capacity} entries; raise {FLAGS.get(name, '--max')}")
+def full(name: str, length: int) -> MapFull:
+    """The error of a table of this length that has no room left; counts as its flag does."""
+    count = room(name, length) * (Line.SLOTS if name == "slots" else 1)
+    # The one table without a flag of its own holds names, and grows with services.
+    flag = FLAGS.get(name, FLAGS["services"])
+    return MapFull(f"map full: {name} holds {count} entries; raise {flag}")
