@@ -7,7 +7,7 @@ from typing import Any
 
 from bpf.layout import TABLES
 from bpf.probe import features, kernel
-from lb.tables import SIZES
+from lb.config import table_sizes
 
 _WORDS = {True: "yes", False: "no", None: "unknown"}
 
@@ -26,7 +26,8 @@ def report(cgroup: Path | None) -> dict[str, Any]:
         for one in found
     ]
     good = not any(one.required and one.there is False for one in found)
-    memory = sum(SIZES[name] * _entry(name) for name in TABLES)
+    sizes = table_sizes({})
+    memory = sum(sizes[name] * _entry(name) for name in TABLES)
     return {"kernel": kernel(), "good": good, "features": rows, "memory_bytes": memory}
 
 

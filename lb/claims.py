@@ -69,6 +69,11 @@ class Claims:
         if rivals:
             self._waiting[key] = rivals
 
+    def claimants(self, key: bytes) -> list[Unit]:
+        """Who holds the frontend, and then all who wait for it."""
+        holder = [self.held[key].unit] if key in self.held else []
+        return holder + list(self._waiting.get(key, ()))
+
     def losses(self) -> list[tuple[Unit, bytes, Unit]]:
         """Who waits for which frontend, and who holds it."""
         return [

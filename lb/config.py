@@ -6,14 +6,16 @@ Not for parsing a command line (`lb.cli`): only for what the values mean and whi
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from bpf.layout import Line
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
-from lb.tables import FLAGS, SIZES
+from lb.tables import FLAGS, NUMBERED, SIZES
 
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 
@@ -57,8 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: Path
     bpffs: Path
     api_socket: Path
-    sizes: dict[str, int] = msgspec.field(default_factory=lambda: dict(SIZES))
-    """Entries of each table; of slots in lines of 16."""
+    sizes: dict[str, int] = msgspec.field(default_factory=lambda: table_sizes({}))
+    """Length of each table in entries; of slots in lines of 16."""
 
 
 def node_name(given: str, host_name: str) -> str:
@@ -88,15 +90,18 @@ def cgroup2_root(mounts: str) -> Path:
     raise BadInput("no cgroup2 is mounted: mount one, or name a folder of one with --cgroup")
 
 
-def table_sizes(given: dict[str, int]) -> dict[str, int]:
-    """The default sizes with those given instead, in entries (slots in slots). Raises BadInput."""
-    sizes = dict(SIZES)
+def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
+    """The lengths of all tables for the room given, else the default room. Raises BadInput.
+
+    `given` counts as the flags do: entries, and slots in slots.
+    """
+    fits = dict(SIZES)
     for name, count in given.items():
         if not 16 <= count <= 1 << 24:
             flag = FLAGS.get(name, f"--max-{name}")
             raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
-        sizes[name] = -(-count // 16) if name == "slots" else count
-    sizes["loads"] = sizes["backends"]
+        fits[name] = -(-count // Line.SLOTS) if name == "slots" else count
+    fits["loads"] = fits["backends"]
     # A service has a name in each family, and nodes and zones have theirs.
-    sizes["names"] = sizes["services"] + 32768
-    return sizes
+    fits["names"] = fits["services"] + 32768
+    return {name: count + (name in NUMBERED) for name, count in fits.items()}

@@ -11,17 +11,16 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
 from lb.address import ANY, Address, family
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
 from lb.model import Change, Protocol, ServiceName
-from lb.plan import Here, Plan, plan
+from lb.plan import Here, Plan, Unit, plan
 from lb.reaper import Place, Work
-from lb.reconcile import Outcome, Reconciler
+from lb.reconcile import Failing, Outcome, Reconciler
 from lb.sources import Report
 from lb.store import Store
 
@@ -57,7 +56,8 @@ class Controller:
         self._known: list[tuple[Address, str]] = []
         self._default_devices: Sequence[str] = ()
         self._first_full = False
-        self._reports_changed = False
+        self._news = False
+        """Has anything changed that the maps of services do not show?"""
         self._wake = threading.Event()
 
     # --- the inbox; called by any thread ---------------------------------------------------
@@ -77,7 +77,7 @@ class Controller:
     def report(self, report: Report) -> None:
         """How a source fares."""
         with self.lock:
-            self._reports_changed |= self.reports.get(report.kind) != report
+            self._news |= self.reports.get(report.kind) != report
             self.reports[report.kind] = report
         self._wake.set()
 
@@ -113,7 +113,7 @@ class Controller:
             changes, self._inbox = self._inbox, []
             touched = self.store.apply(changes)
             if not self._first_full:
-                if self._reports_changed:
+                if self._news:
                     self._move_on()
                 return
             everything = self._look_around(anew=touched.node or not self.is_synced)
@@ -124,14 +124,14 @@ class Controller:
             else:
                 names = self.store.names() if everything else touched.services
                 outcome = self._apply(names | self.reconciler.due(now), now)
-            told = bool(changes) or self._reports_changed or everything or first
-            if told or outcome.writes or before.keys() != self.reconciler.failing.keys():
+            told = bool(changes) or self._news or everything or first
+            if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
                 self._move_on()
             self._tell_failures(before)
         self._after(outcome)
 
     def _move_on(self) -> None:
-        self._reports_changed = False
+        self._news = False
         self.revision += 1
         self.lock.notify_all()
 
@@ -166,11 +166,13 @@ class Controller:
         self._known = held if held is not None else self._known
         node = self.store.node
         here = Here(self.here.name, node.zone if node else "", self._primary())
+        before, self.error = self.error, ""
         try:
-            self.addresses.update([address for address, _ in self._known], here.addresses)
-            self.error = ""
+            addresses = [address for address, _ in self._known]
+            self._news |= self.addresses.update(addresses, here.addresses)
         except OSError as error:
             self.error = f"addresses: {error}"
+        self._news |= self.error != before
         changed = here != self.here
         self.here = here
         return changed
@@ -222,10 +224,14 @@ class Controller:
                 }
         return places
 
-    def _tell_failures(self, before: dict[Any, Any]) -> None:
+    def _tell_failures(self, before: Mapping[Unit, Failing]) -> None:
         """Once per change of state, not per try."""
         failing = self.reconciler.failing
         for unit in failing.keys() - before.keys():
             log.error("%s fails: %s", unit, failing[unit].error)
         for unit in before.keys() - failing.keys():
             log.info("%s no longer fails", unit)
+
+
+def _errors(failing: Mapping[Unit, Failing]) -> dict[Unit, str]:
+    return {unit: one.error for unit, one in failing.items()}

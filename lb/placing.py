@@ -11,7 +11,6 @@ them in batches.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 
 import msgspec
 
@@ -24,7 +23,8 @@ from lb.extents import Extents
 from lb.ids import Ids
 from lb.names import Names
 from lb.plan import Backend, Plan
-from lb.tables import FLAGS, Tables
+from lb.tables import Tables
+from lb.writes import full
 
 AFFINITY = 24
 """Where in struct service a word holds affinity seconds (low half) and epoch (high half)."""
@@ -32,9 +32,10 @@ STATE = 16
 """Where in struct backend a word holds port, state, views and generation."""
 OWNER = 24
 """Where in struct backend a word holds service, node and zone."""
+EMPTY: tuple[int, int, int] = (Empty.REFUSE, Empty.REFUSE, Empty.REFUSE)
+"""The views of a service id that is free."""
 
 _NOTHING = Load(0, 0).pack()
-_EMPTY: tuple[int, int, int] = (Empty.REFUSE, Empty.REFUSE, Empty.REFUSE)
 
 Where = tuple[Address, int]
 """Address and port of a backend within its unit."""
@@ -89,7 +90,7 @@ class Placer:
         """A place for a new unit. Raises MapFull."""
         service = self.services.take(now)
         if service is None:
-            raise _full("services", self.services.capacity)
+            raise full("services", self.services.capacity)
         before = ServiceRecord.unpack(self.tables.services.read(service)[: ServiceRecord.SIZE])
         # Another epoch than the id's last owner had: its clients are not remembered.
         epoch = (before.affinity_epoch + 1) & 0xFFFFFFFF
@@ -119,7 +120,7 @@ class Placer:
 
     def remove(self, placed: Placed, now: float) -> list[Gone]:
         """Free all of a unit that no frontend leads to any more; its backends."""
-        record = ServiceRecord(_EMPTY, 0, placed.affinity >> 32, 0)
+        record = ServiceRecord(EMPTY, 0, placed.affinity >> 32, 0)
         self.tables.services.write(placed.service, record.pack())
         gone = [self._free(placed, where, now) for where in list(placed.backends)]
         for offset in placed.extents:
@@ -127,21 +128,6 @@ class Placer:
         placed.extents = ()
         self.services.release(placed.service, now)
         return gone
-
-    def free_stray_service(self, number: int, lines: Sequence[int], now: float) -> None:
-        """Clear an id that was found in use for nobody, once no frontend leads to it."""
-        size = ServiceRecord.SIZE
-        before = ServiceRecord.unpack(self.tables.services.read(number)[:size])
-        record = ServiceRecord(_EMPTY, 0, before.affinity_epoch, 0)
-        self.tables.services.write(number, record.pack())
-        for offset in lines:
-            self.lines.release(offset, now)
-        self.services.release(number, now)
-
-    def free_stray_backend(self, number: int, now: float) -> None:
-        """Clear an id that was found in use for nobody, once no service lists it."""
-        self.tables.backends.store_word(number, STATE, self.generations[number] << 32)
-        self.backends.release(number, now)
 
     def _take_backends(self, placed: Placed, plan: Plan, now: float) -> list[Where]:
         """Ids for the backends that have none yet; those backends."""
@@ -153,7 +139,7 @@ class Placer:
             number = self.backends.take(now)
             if number is None:
                 self._give_back(placed, taken)
-                raise _full("backends", self.backends.capacity)
+                raise full("backends", self.backends.capacity)
             self.generations[number] = (self.generations[number] + 1) & 0xFFFFFFFF
             placed.backends[where] = Spot(number)
             taken.append(where)
@@ -180,7 +166,7 @@ class Placer:
         if different:
             offset = self.lines.take(sum(map(_lines_for, different)), now)
             if offset is None:
-                raise _full("slots", self.lines.capacity)
+                raise full("slots", self.lines.capacity)
             placed.extents += (offset,)
             for one in different:
                 self.tables.slots.write(offset, _packed(one))
@@ -286,7 +272,3 @@ def _affinity(word: int, seconds: int) -> int:
     if seconds and not before:
         epoch = (epoch + 1) & 0xFFFFFFFF
     return epoch << 32 | seconds
-
-
-def _full(table: str, capacity: int) -> MapFull:
-    return MapFull(f"map full: {table} holds {capacity} entries; raise {FLAGS[table]}")

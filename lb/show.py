@@ -27,10 +27,10 @@ from bpf.layout import (
 from bpf.maps import Hash, totals
 from bpf.pins import Pins
 from lb.address import Address, family, show, show_port
-from lb.placing import Placed, Spot
+from lb.placing import Placed, Spot, Where
 from lb.plan import Backend, Plan, Unit
-from lb.restore import Found, restore
-from lb.tables import Tables
+from lb.restore import restore
+from lb.tables import Tables, room
 
 Row = dict[str, Any]
 
@@ -141,44 +141,46 @@ def affinity(tables: Tables, table: Hash) -> list[Row]:
     """One row a client that is remembered; a network namespace stands for its processes."""
     found = restore(tables)
     owners = {placed.service: (unit, placed) for unit, placed in found.units.items()}
+    places = {
+        (placed.service, spot.id): place
+        for placed in found.units.values()
+        for place, spot in placed.backends.items()
+    }
     now = time.monotonic_ns()
     rows = []
     for key, value in table.items():
         where, memory = AffinityKey.unpack(key), Affinity.unpack(value)
-        if where.service not in owners:
+        place = places.get((where.service, memory.backend))
+        if place is None or found.generations[memory.backend] != memory.generation:
             continue
         unit, placed = owners[where.service]
-        row = _affinity_row(where, memory, unit, placed, found, now)
+        row = _affinity_row(where, memory, unit, placed, place, now)
         if row is not None:
             rows.append(row)
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["client"]))
 
 
 def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
-    where: AffinityKey, memory: Affinity, unit: Unit, placed: Placed, found: Found, now: int
+    where: AffinityKey, memory: Affinity, unit: Unit, placed: Placed, place: Where, now: int
 ) -> Row | None:
     """None: no longer in force."""
     seconds, epoch = placed.affinity & 0xFFFFFFFF, placed.affinity >> 32
     age = (now - memory.used) / 1e9
-    spots = {spot.id: place for place, spot in placed.backends.items()}
-    if memory.epoch != epoch or age >= seconds or memory.backend not in spots:
+    if memory.epoch != epoch or age >= seconds:
         return None
-    if found.generations[memory.backend] != memory.generation:
-        return None
-    address, port = spots[memory.backend]
     cookie = int.from_bytes(where.client[8:], "big")
     client = show(Address(where.client))
     return {
         **dict(zip(_NAMED, _key(unit), strict=True)),
         "family": unit.family.label,
         "client": f"netns:{cookie}" if where.kind == ClientKind.NETNS else client,
-        "backend": show_port(address, port),
+        "backend": show_port(*place),
         "seconds_left": round(seconds - age),
     }
 
 
 def maps(pins: Pins, tables: Tables) -> list[Row]:
-    """One row a table: entries in use, capacity, bytes of one entry and of all locked memory."""
+    """One row a table: entries in use and how many fit, bytes of one and of all locked memory."""
     found = restore(tables)
     used = {
         "services": len(found.units),
@@ -201,7 +203,7 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
                 "map": name,
                 "kind": table.kind,
                 "entries": entries,
-                "capacity": info.max_entries if table.kind != "sk_storage" else None,
+                "capacity": room(name, info.max_entries) if table.kind != "sk_storage" else None,
                 "entry_bytes": info.key_size + info.value_size,
                 "memory_bytes": libbpf.locked_memory(fd),
                 "id": info.id,

@@ -63,7 +63,7 @@ def _failing(controller: Controller) -> list[dict[str, Any]]:
     rows = [_row(unit, one.error) for unit, one in reconciler.failing.items()]
     rows += [
         _row(unit, f"{show_key(key)} already leads to {holder}")
-        for unit, key, holder in reconciler.claims.losses()
+        for unit, key, holder in reconciler.frontends.claims.losses()
     ]
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["port_name"]))
 
@@ -91,9 +91,9 @@ def differences(reconciler: Reconciler) -> list[str]:
     found = restore(reconciler.tables)
     lines = list(found.faults)
     there = dict(reconciler.tables.frontends.items())
-    unwanted = there.keys() - reconciler.frontends.keys()
+    unwanted = there.keys() - reconciler.frontends.there.keys()
     lines += [f"frontend {show_key(key)} should not be there" for key in unwanted]
-    for key, value in reconciler.frontends.items():
+    for key, value in reconciler.frontends.there.items():
         if there.get(key) != value:
             lines.append(f"frontend {show_key(key)} is {'wrong' if key in there else 'missing'}")
     lines += _unit_differences(reconciler, found)

@@ -24,7 +24,10 @@ SIZES = {
     "connected": 1,
     "unconnected": 1,
 }
-"""Default sizes in entries; of slots in lines of 16. Those of sockets have no size."""
+"""How much fits by default, in entries; of slots in lines of 16. Those of sockets have no size."""
+
+NUMBERED = frozenset(("services", "backends", "loads", "slots"))
+"""Arrays whose element 0 stands for nobody: they are one longer than what fits."""
 
 FLAGS = {
     "frontends": "--max-frontends",
@@ -34,6 +37,11 @@ FLAGS = {
     "ranges": "--max-source-ranges",
 }
 """The flag that makes room in a table."""
+
+
+def room(name: str, length: int) -> int:
+    """How many entries fit into a table of this length."""
+    return length - (name in NUMBERED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Plays a scenario: lines of text, each a verb with its words; what is indented belongs to it.
 
-    sizes backends=3 slots=8    how much the tables hold; before anything else
+    sizes backends=3 slots=8    how long the tables are; before anything else
     apply                       the YAML documents below come or change
     delete KIND NAME            an object goes
     sync                        the first full state is there; before, nothing is written
@@ -82,7 +82,7 @@ class Player:
     def expect(self, what: str, _: str) -> str:
         """The block as it should be."""
         failing = sorted(self.reconciler.failing.items())
-        losses = self.reconciler.claims.losses()
+        losses = self.reconciler.frontends.claims.losses()
         refused = [one for group in self.controller.store.refused.values() for one in group]
         answers = {
             "maps": lines(self.tables),

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lb.address import parse
+from lb.address import parse, parse_prefix
 from lb.config import cgroup2_root, node_ips, node_name, table_sizes
 from lb.errors import BadInput
-from lb.tables import FLAGS, SIZES
+from lb.model import Protocol, ServiceName, ServicePort
+from lb.plan import Plan
+from lb.reconcile import Reconciler
+from lb.tables import FLAGS, SIZES, in_memory, room
+from tests.unit.lb.making import numbered, plans, service, slice_of
 
 
 @pytest.mark.parametrize(
@@ -67,8 +71,42 @@ def test_no_cgroup2_is_said() -> None:
 def test_table_sizes_follow() -> None:
     """Slots are counted in lines of 16; loads follow backends, names follow services."""
     sizes = table_sizes({"services": 100, "slots": 100, "backends": 50})
-    assert (sizes["slots"], sizes["loads"], sizes["names"]) == (7, 50, 100 + 32768)
-    assert sizes["frontends"] == SIZES["frontends"]
+    fit = {name: room(name, length) for name, length in sizes.items()}
+    assert (fit["slots"], fit["loads"], fit["names"]) == (7, 50, 100 + 32768)
+    assert fit["frontends"] == SIZES["frontends"]
+
+
+def test_sizes_by_default() -> None:
+    """Without flags the room is the one that the flags name as their default."""
+    assert {name: room(name, length) for name, length in table_sizes({}).items()} == SIZES
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_what_a_flag_says_fits(name: str) -> None:
+    """N of them and not one less; the next is refused with the flag and its number."""
+    tables = in_memory(table_sizes(dict.fromkeys(FLAGS, 64) | {name: 16}))
+    agent = Reconciler(tables, guard=lambda: None)
+    agent.step(filling(name, 16), 0.0)
+    assert agent.failing == {}
+    agent.step(filling(name, 17), 10.0)
+    assert agent.failing
+    for failing in agent.failing.values():
+        assert failing.error == f"map full: {name} holds 16 entries; raise {FLAGS[name]}"
+
+
+def filling(name: str, count: int) -> dict[ServiceName, tuple[Plan, ...]]:
+    """A service that needs so many entries of a table, or slots; of others fewer than 64."""
+    fields: dict[str, object] = {}
+    endpoints = numbered(range(1, count + 1)) if name in {"backends", "slots"} else []
+    match name:
+        case "services":
+            fields["ports"] = tuple(ServicePort(str(n), Protocol.TCP, n + 1) for n in range(count))
+        case "frontends":
+            fields["external_ips"] = tuple(parse(f"198.51.100.{n}") for n in range(1, count))
+        case "ranges":
+            fields["load_balancer_ips"] = (parse("203.0.113.1"),)
+            fields["source_ranges"] = tuple(parse_prefix(f"10.{n}.0.0/16") for n in range(count))
+    return plans(service("web", "10.96.0.10", **fields), slice_of("web", *endpoints))
 
 
 @pytest.mark.parametrize("name", FLAGS)

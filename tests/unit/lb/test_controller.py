@@ -216,6 +216,59 @@ def test_the_revision_moves_with_what_changed_and_wakes_who_waits() -> None:
     thread.join()
 
 
+@pytest.mark.parametrize("table", ["backends", "frontends", "names"])
+def test_tries_that_change_nothing_keep_the_revision(table: str) -> None:
+    """Whatever is full: the first failure and its end move it, the tries between do not."""
+    bench = Bench(watched({table: 3 if table == "backends" else 2}))
+    bench.apply(service("a", "10.96.0.11"), slice_of("a", "1"))
+    bench.apply(service("b", "10.96.0.12"), slice_of("b", "2"))
+    bench.sync()
+    bench.apply(service("c", "10.96.0.13"), slice_of("c", "3"))
+    assert len(bench.reconciler.failing) == 1
+    before = bench.controller.revision
+    for bench.watch.now in (10.0, 20.0):
+        bench.controller.turn(bench.watch.now)
+    (failing,) = bench.reconciler.failing.values()
+    assert (failing.attempts, bench.controller.revision) == (3, before)
+    bench.controller.changed([Change(Key(Kind.SERVICE, "default", "a"), None)])
+    bench.controller.turn(21.0)
+    before = bench.controller.revision
+    bench.watch.now = 30.0
+    bench.controller.turn(bench.watch.now)
+    assert (bench.reconciler.failing, bench.controller.revision) == ({}, before + 1)
+
+
+def test_another_reason_for_a_failure_moves_the_revision() -> None:
+    """Who waits for it learns the new text."""
+    bench = Bench()
+    bench.sync()
+    bench.watch.fail_at = 0
+    bench.apply(WEB)
+    before = bench.controller.revision
+    bench.watch.fail_at, bench.watch.error = 0, OSError(1, "Operation not permitted")
+    bench.controller.turn(10.0)
+    assert [one.error for one in bench.reconciler.failing.values()] == [str(bench.watch.error)]
+    assert bench.controller.revision == before + 1
+
+
+def test_addresses_of_the_node_move_the_revision() -> None:
+    """One that comes, and one that goes; not the same ones again, and an error once."""
+    bench = Bench()
+    bench.sync()
+    second = [*bench.held, (parse("2001:db8::7"), "eth0")]
+    for held, moved in ((second, 1), (second, 0), (bench.held, 1), (bench.held, 0)):
+        before = bench.controller.revision
+        bench.controller.devices(held, [])
+        bench.controller.turn(1.0)
+        assert bench.controller.revision - before == moved
+    bench.controller.devices(second, [])
+    for fail_at, moved in ((0, 1), (0, 0), (None, 1)):
+        before = bench.controller.revision
+        bench.watch.fail_at = fail_at
+        bench.controller.turn(2.0)
+        assert bench.controller.revision - before == moved
+
+
 def test_reports_replace_each_other() -> None:
     """The last one of a source counts; it moves the revision also before the first full state."""
     bench = Bench()

@@ -63,6 +63,29 @@ def test_restart_is_invisible() -> None:
     assert watch.stores == before
 
 
+def test_restart_is_invisible_to_who_lost_a_frontend() -> None:
+    """Nor is a service written again whose frontend another holds; it still waits for it."""
+    contested = {
+        name: plans(
+            service(name, f"10.96.0.1{name}", "fd00::1" + name, node_port=30080),
+            slice_of(name, "1"),
+        )
+        for name in "12"
+    }
+    watch = watched()
+    agent = reconciler(watch)
+    agent.step(contested["2"], 0.0)
+    agent.step(contested["1"], 0.0)
+    before, losses = watch.stores, agent.frontends.claims.losses()
+    agent = reconciler(watch)
+    outcome = agent.step(contested["1"] | contested["2"], 1.0)
+    agent.prune(1.0)
+    assert (watch.stores - before, outcome.writes) == (0, 0)
+    assert agent.frontends.claims.losses() == losses
+    assert len(losses) == 2
+    assert {unit.service.name for unit, _, _ in losses} == {"1"}
+
+
 def test_one_endpoint_costs_the_same_whatever_else_is_there() -> None:
     """The stores of one change do not grow with the number of services."""
 
@@ -288,5 +311,5 @@ def test_ranges_of_nobody_are_pruned_and_not_those_of_who_takes_the_id() -> None
     agent.prune(1.0)
     (unit,) = [one for one in agent.units if one.service.name == "balancer"]
     left = [key for key, _ in watch.plain.ranges.items()]
-    assert agent._ranges[unit] == set(left)
+    assert agent.ranges.there[unit] == set(left)
     assert left != keys

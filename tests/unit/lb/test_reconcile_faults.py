@@ -217,8 +217,8 @@ class Faults(RuleBasedStateMachine):
             one.service for one in units.values()
         )
         assert len([key for key in keys if key.kind != NameKind.SERVICE]) == len(texts)
-        claims = self.reconciler.claims
-        assert claims.held.keys() == self.reconciler.frontends.keys()
+        claims = self.reconciler.frontends.claims
+        assert claims.held.keys() == self.reconciler.frontends.there.keys()
         assert all(claims._waiting.values())
 
     def is_stable(self) -> None:

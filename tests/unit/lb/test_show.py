@@ -80,7 +80,7 @@ def test_backends_count_their_connections(tables: Tables) -> None:
 
 
 def test_affinity_shows_who_is_remembered(tables: Tables) -> None:
-    """Rows in force only: not of a time that is up, another epoch, or a backend that left."""
+    """Rows in force only: neither time, epoch nor backend is gone, and the backend is its own."""
     rows = show.backends(tables)
     service_of = {row["address"]: 1 if ":" not in row["address"] else 2 for row in rows}
     epoch = tables.services.read(1)[28]
@@ -99,6 +99,7 @@ def test_affinity_shows_who_is_remembered(tables: Tables) -> None:
     remember(9, 1, 1, epoch=epoch + 1)
     remember(10, 1, 99)
     remember(11, 99, 1)
+    remember(13, service_of["fd00::3"], 1)
     remember(12, service_of["fd00::3"], 3)
     found = show.affinity(tables, table)
     assert [(row["client"], row["backend"]) for row in found] == [

@@ -112,7 +112,7 @@ def test_keys_in_words() -> None:
     bench = Bench()
     bench.apply(service("web", "10.96.0.10", "fd00::10", node_port=30080))
     bench.sync()
-    assert sorted(show_key(key) for key in bench.reconciler.frontends) == [
+    assert sorted(show_key(key) for key in bench.reconciler.frontends.there) == [
         "10.96.0.10:80/TCP",
         "[fd00::10]:80/TCP",
         "node port 30080/TCP",
