@@ -357,11 +357,13 @@ def _cut(connection: socket.socket) -> None:
 
 def follow(server: ApiServer, directory: Path) -> None:
     """Let the server hold what the manifests of a directory hold, for ever."""
-    texts: dict[str, str] = {}
+    known: dict[Path, tuple[int, int, int]] = {}
     while True:
-        found = {path.name: path.read_text() for path in sorted(directory.glob("[!.]*"))}
-        if found != texts:
-            texts = found
+        # By their stat: to read them all over and over would take the time of who is measured.
+        found = {path: _signature(path) for path in sorted(directory.glob("[!.]*"))}
+        if found != known:
+            known = found
+            texts = {path.name: path.read_text() for path in known}
             documents = [
                 one
                 for name, text in texts.items()
@@ -372,6 +374,11 @@ def follow(server: ApiServer, directory: Path) -> None:
             wanted = [one for found in documents for one in found.get("items", [found])]
             server.store.become(wanted)
         time.sleep(0.02)
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def main() -> None:
