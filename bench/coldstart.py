@@ -1,9 +1,10 @@
 """How long an agent takes from its start until everything is applied, and the memory it needs.
 
-`python -m bench.coldstart [SERVICES ...]`, 10 endpoints a service. `nothing`: no pins, so the
-programs are compiled; `restart`: all is there from the agent before. From exec to READY=1, with
-the phases of `bench.phases`, of which some overlap. Memory is the agent's peak (VmHWM), without
-the compiler's process. Best of a few starts.
+`python -m bench.coldstart [--source WHICH] [SERVICES ...]`, 10 endpoints a service. `nothing`: no
+pins, so the programs are compiled; `restart`: all is there from the agent before. From exec to
+READY=1, with the phases of `bench.phases`, of which some overlap. Memory is the agent's peak
+(VmHWM), without the compiler's process. The API server is the bed's, on the same machine: `server
+s` is its CPU time. Best of a few starts.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import load
 from bench.phases import PHASES
 from bench.report import Value, report
-from tests.bed import Agent, Cluster, Manifests
+from tests.bed import Agent, Cluster, Manifests, until
 
 COUNTS = (10, 1000, 10_000)
 STARTS = 3
@@ -45,39 +47,73 @@ def timed_command(phases: Path) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def started(agent: Agent, phases: Path) -> dict[str, Value]:
-    """One start: seconds in all and by phase, MiB at the peak."""
+def started(agent: Agent, phases: Path, server: Callable[[], float]) -> dict[str, Value]:
+    """One start: seconds in all, by phase and of the server's CPU; MiB at the peak."""
     phases.unlink(missing_ok=True)
     os.environ["BENCH_START"] = repr(time.time())
-    start = time.perf_counter()
+    start, served = time.perf_counter(), server()
     agent.start(timeout=120)
     found: dict[str, Value] = {"ready s": time.perf_counter() - start}
+    found["server s"] = server() - served
     status = Path(f"/proc/{agent.process.pid}/status").read_text().splitlines()
     peak = next(line for line in status if line.startswith("VmHWM"))
     found |= {f"{name} s": seconds for name, seconds in json.loads(phases.read_text()).items()}
     return found | {"peak MiB": round(int(peak.split()[1]) / 1024)}
 
 
+class Subject(NamedTuple):
+    """An agent, not started, and the CPU seconds that its source took so far."""
+
+    agent: Agent
+    server: Callable[[], float]
+
+
 @contextmanager
-def from_manifests(cluster: Cluster, folder: Path, services: int) -> Iterator[Agent]:
-    """An agent, not started, whose source is a folder of JSON files."""
+def from_manifests(cluster: Cluster, folder: Path) -> Iterator[Subject]:
+    """From a folder of JSON files."""
     node = cluster.nodes[0]
-    manifests = Manifests(folder / str(services))
-    load.write(manifests, services)
-    yield Agent(node, node.group, cluster.claim.bpffs / node.name, manifests.directory)
+    agent = Agent(node, node.group, cluster.claim.bpffs / node.name, folder)
+    yield Subject(agent, lambda: 0.0)
 
 
-SOURCES = {"manifests": from_manifests}
-"""Where the services come from; each makes an agent for them."""
+@contextmanager
+def from_api_server(cluster: Cluster, folder: Path) -> Iterator[Subject]:
+    """From a server that holds the same files, in the node's own namespace."""
+    node = cluster.nodes[0]
+    keys = folder.with_name(f"{folder.name}-keys")
+    keys.mkdir()
+    process = node.spawn(
+        *(sys.executable, "-m", "tests.bed.apiserver", "--address", "127.0.0.1"),
+        *("--manifests", str(folder), "--folder", str(keys)),
+    )
+    try:
+        config = keys / "kubeconfig"
+        until(config.exists, "API server", timeout=120, process=process)
+        flags = ("--kubeconfig", str(config))
+        agent = Agent(node, node.group, cluster.claim.bpffs / node.name, None, flags)
+        yield Subject(agent, lambda: cpu_seconds(process.pid))
+    finally:
+        process.end()
 
 
-def starts(agent: Agent, phases: Path, services: int) -> list[dict[str, Value]]:
+def cpu_seconds(pid: int) -> float:
+    """What a process used so far, in user and kernel mode (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+SOURCES = {"manifests": from_manifests, "api": from_api_server}
+"""Where the services come from; each makes an agent for a folder of them."""
+
+
+def starts(subject: Subject, phases: Path, services: int) -> list[dict[str, Value]]:
     """A row for each way to start; the fastest start of each."""
+    agent = subject.agent
     found: dict[str, list[dict[str, Value]]] = {"nothing": [], "restart": []}
     with timed_command(phases):
         for _ in range(STARTS):
             for runs in found.values():
-                runs.append(started(agent, phases))
+                runs.append(started(agent, phases, subject.server))
                 if agent.status()["services"] != services:
                     raise AssertionError(agent.tidegate("status", check=False).stdout)
                 agent.stop()
@@ -102,9 +138,11 @@ def main() -> None:
     with Cluster(nodes=1) as cluster, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for services in given.services:
-            with SOURCES[given.source](cluster, folder, services) as agent:
-                table += starts(agent, folder / "phases.json", services)
-    shown = ["services", "from", "ready s", *(f"{name} s" for name in PHASES)]
+            directory = folder / str(services)
+            load.write(Manifests(directory), services)
+            with SOURCES[given.source](cluster, directory) as subject:
+                table += starts(subject, folder / "phases.json", services)
+    shown = ["services", "from", "ready s", *(f"{name} s" for name in PHASES), "server s"]
     report(f"coldstart-{given.source}", table, [*shown, "peak MiB", "goal s", "goal MiB"])
 
 

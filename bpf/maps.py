@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -76,12 +77,22 @@ class KernelArray:
     """A pinned mmap-able array. Elements lie `size` bytes apart, a multiple of 8."""
 
     def __init__(self, fd: int) -> None:
+        self._fd = fd
         info = libbpf.map_info(fd)
         self.capacity = info.max_entries
         self.size = -(-info.value_size // 8) * 8
+
+    @cached_property
+    def _memory(self) -> memoryview:
+        """Mapped when it is first needed: all its pages count as this process's from then on."""
         length = -(-self.capacity * self.size // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._memory = memoryview(mmap.mmap(fd, length))
-        self._words = self._memory.cast("Q")
+        memory = memoryview(mmap.mmap(self._fd, length))
+        os.close(self._fd)  # the mapping keeps the map
+        return memory
+
+    @cached_property
+    def _words(self) -> memoryview:
+        return self._memory.cast("Q")
 
     def write(self, index: int, data: bytes) -> None:
         self._check(index, -(-len(data) // self.size))
@@ -164,8 +175,4 @@ def open_hash(path: Path) -> KernelHash:
 
 def open_array(path: Path) -> KernelArray:
     """The array pinned at `path`. Raises OSError."""
-    fd = libbpf.open_pin(str(path))
-    try:
-        return KernelArray(fd)
-    finally:
-        os.close(fd)  # the mapping keeps the map
+    return KernelArray(libbpf.open_pin(str(path)))

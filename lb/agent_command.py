@@ -139,7 +139,7 @@ def _later(function: Any) -> Any:
     "--max-slots",
     default=SIZES["slots"] * 16,
     show_default=True,
-    help="Places in lists of endpoints; a list takes whole lines of 16.",
+    help="Places in lists of endpoints; a service takes 16, 32, 64 and so on.",
 )
 @click.option(
     "--max-source-ranges",

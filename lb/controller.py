@@ -26,6 +26,9 @@ from lb.store import Store
 
 log = logging.getLogger("tidegate.controller")
 
+PIECE = 500
+"""Services of one step while the first full state is applied."""
+
 
 class Controller:
     """The inbox of all sources, and the loop. Times are seconds of the monotonic clock."""
@@ -112,6 +115,8 @@ class Controller:
         with self.lock:
             changes, self._inbox = self._inbox, []
             touched = self.store.apply(changes)
+            told = bool(changes)
+            changes.clear()  # at a start they are many, and the store has what is in them
             if not self._first_full:
                 if self._news:
                     self._move_on()
@@ -124,7 +129,7 @@ class Controller:
             else:
                 names = self.store.names() if everything else touched.services
                 outcome = self._apply(names | self.reconciler.due(now), now)
-            told = bool(changes) or self._news or everything or first
+            told |= self._news or everything or first
             if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
                 self._move_on()
             self._tell_failures(before)
@@ -137,14 +142,23 @@ class Controller:
 
     def _first(self, now: float) -> Outcome:
         """Everything at once, then what nobody asked for goes."""
-        names = self.store.names() | self.reconciler.known_services()
-        outcome = self._apply(names, now)
+        wanted, known = self.store.names(), self.reconciler.known_services()
+        # In pieces, whose plans need not all be there at once. What is gone goes last: who takes
+        # over its frontends does so without a gap.
+        order = sorted(wanted)
+        pieces = [*[order[i : i + PIECE] for i in range(0, len(order), PIECE)], known - wanted]
+        outcome = Outcome(0, [], [])
+        for names in pieces:
+            one = self._apply(names, now)
+            outcome.writes += one.writes
+            outcome.lost += one.lost
+            outcome.appeared += one.appeared
         self.reconciler.prune(now)
         self.is_synced = True
         # The objects of now live long: the collector need not walk them at every change.
         gc.collect()
         gc.freeze()
-        log.info("synced: %d services, %d writes", len(names), outcome.writes)
+        log.info("synced: %d services, %d writes", len(wanted | known), outcome.writes)
         return outcome
 
     def _apply(self, names: Collection[ServiceName], now: float) -> Outcome:
@@ -204,7 +218,7 @@ class Controller:
         with self.lock:
             for address, scope in ((frontend, Scope.ADDRESS), (ANY[family(frontend)], Scope.NODE)):
                 key = FrontendKey(address, peer.frontend_port, Protocol.UDP, scope).pack()
-                claim = self.reconciler.claims.held.get(key)
+                claim = self.reconciler.frontends.claims.held.get(key)
                 if claim is not None:
                     placed = self.reconciler.units[claim.unit]
                     return (Address(peer.address), peer.port) in placed.backends

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from lb.config import Listen
 from lb.controller import Controller
+from lb.tables import room
 
 log = logging.getLogger("tidegate.metrics")
 
@@ -70,14 +71,14 @@ class TidegateCollector(Collector):
         tables, placer = reconciler.tables, reconciler.placer
         entries = GaugeMetricFamily("tidegate_map_entries", "Entries in use.", labels=["map"])
         capacity = GaugeMetricFamily("tidegate_map_capacity", "Entries at most.", labels=["map"])
-        for name, used, room in (
-            ("frontends", len(reconciler.frontends), tables.frontends.capacity),
-            ("services", placer.services.used, placer.services.capacity),
-            ("backends", placer.backends.used, placer.backends.capacity),
-            ("slots", placer.lines.used, placer.lines.capacity),
+        for name, used, fits in (
+            ("frontends", len(reconciler.frontends.there), tables.frontends.capacity),
+            ("services", placer.services.used, room("services", placer.services.capacity)),
+            ("backends", placer.backends.used, room("backends", placer.backends.capacity)),
+            ("slots", placer.lines.used, room("slots", placer.lines.capacity)),
         ):
             entries.add_metric([name], used)
-            capacity.add_metric([name], room)
+            capacity.add_metric([name], fits)
         yield entries
         yield capacity
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -21,9 +22,15 @@ from bpf.layout import Frontend as FrontendRecord
 from bpf.layout import Service as ServiceRecord
 from lb.address import Address, Prefix
 from lb.names import unit_of, unpacked
-from lb.placing import Placed, Spot, Where
+from lb.placing import OWNER, STATE, Placed, Spot, Where
 from lb.plan import Backend, Frontend, Plan, Unit, order
 from lb.tables import Tables
+
+GENERATION = 20
+"""Where in struct backend its generation lies."""
+_IN_USE = (BackendState.READY, BackendState.TERMINATING)
+_PIECE = 4096
+"""Backends that are read at once: a copy of the whole table would be 8 MB."""
 
 
 class Found(msgspec.Struct):
@@ -71,7 +78,7 @@ def restore(tables: Tables) -> Found:
             found.faults.append(f"service {number} has no name of its own")
             found.stray_services.append(number)
             continue
-        own, copies = _without_copies(backends.pop(number, {}), lists.masks)
+        own, copies = _without_copies(_records(tables, backends.pop(number, ())), lists.masks)
         found.stray_backends += copies
         plan = _plan(unit, record, own, lists.masks, frontends.get(number, ()), names)
         plan = msgspec.structs.replace(plan, ranges=ranges.get(number, ()))
@@ -88,7 +95,8 @@ def restore(tables: Tables) -> Found:
         found.faults.append(f"service {number} is led to and not there")
         if 0 < number < tables.services.capacity:
             found.stray_services.append(number)
-    found.stray_backends += [number for group in backends.values() for number in group]
+    for group in backends.values():
+        found.stray_backends += group
     return found
 
 
@@ -128,21 +136,32 @@ def _services(tables: Tables) -> dict[int, ServiceRecord]:
     return records
 
 
-def _backends(
-    tables: Tables,
-) -> tuple[dict[int, dict[int, BackendRecord]], array[int]]:
-    """In use by service and id; and generations by id."""
-    groups: dict[int, dict[int, BackendRecord]] = defaultdict(dict)
-    raw = tables.backends.read(0, tables.backends.capacity)
-    generations = array("I", memoryview(raw).cast("I")[5 :: tables.backends.size // 4].tobytes())
-    for number, generation in enumerate(generations):
-        if not (number and generation):  # id 0 is nobody
-            continue
-        start = number * tables.backends.size
-        record = BackendRecord.unpack(raw[start : start + BackendRecord.SIZE])
-        if record.state in (BackendState.READY, BackendState.TERMINATING):
-            groups[record.service][number] = record
+def _backends(tables: Tables) -> tuple[dict[int, array[int]], array[int]]:
+    """The ids in use by service; and generations by id."""
+    groups: dict[int, array[int]] = defaultdict(lambda: array("I"))
+    generations = array("I")
+    capacity, row = tables.backends.capacity, tables.backends.size // 4
+    for first in range(0, capacity, _PIECE):
+        raw = tables.backends.read(first, min(_PIECE, capacity - first))
+        words = memoryview(raw).cast("I")
+        generations.frombytes(words[GENERATION // 4 :: row].tobytes())
+        states, services = words[STATE // 4 :: row], words[OWNER // 4 :: row]
+        for number in range(max(first, 1), first + len(states)):  # id 0 is nobody
+            state = states[number - first] >> 16 & 0xFF
+            if generations[number] and state in _IN_USE:
+                groups[services[number - first]].append(number)
     return groups, generations
+
+
+def _records(tables: Tables, numbers: Iterable[int]) -> dict[int, BackendRecord]:
+    size = BackendRecord.SIZE
+    return {number: BackendRecord.unpack(tables.backends.read(number)[:size]) for number in numbers}
+
+
+@lru_cache(maxsize=4096)
+def _shared(port: int) -> int:
+    """A hundred thousand backends have few ports between them."""
+    return port
 
 
 def _without_copies(
@@ -198,7 +217,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
     found = [
         Backend(
             Address(one.address),
-            one.port,
+            _shared(one.port),
             BackendState(one.state),
             masks.get(number, 0),
             names.get((NameKind.NODE, one.node), ""),
@@ -224,7 +243,7 @@ def _placed(
     plan: Plan,
 ) -> Placed:
     spots: dict[Where, Spot] = {
-        (Address(one.address), one.port): Spot(backend, one.node, one.zone)
+        (Address(one.address), _shared(one.port)): Spot(backend, one.node, one.zone)
         for backend, one in backends.items()
     }
     return Placed(

@@ -38,7 +38,8 @@ class Store:
         self._node_name = node_name
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
-        self._of_service: dict[ServiceName, set[SliceName]] = {}
+        # Tuples, in order: most services have one slice, and a set of one takes four times as much.
+        self._of_service: dict[ServiceName, tuple[SliceName, ...]] = {}
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
@@ -65,8 +66,7 @@ class Store:
 
     def slices(self, name: ServiceName) -> tuple[EndpointSlice, ...]:
         """All slices of a service, in the order of their names."""
-        names = self._of_service.get(name, ())
-        return tuple([self._slices[one] for one in sorted(names)])
+        return tuple([self._slices[one] for one in self._of_service.get(name, ())])
 
     def _note_refused(self, change: Change) -> None:
         if change.refused:
@@ -94,13 +94,14 @@ class Store:
             return
         if old is not None:
             del self._slices[name]
-            self._of_service[old.service].discard(name)
-            if not self._of_service[old.service]:
-                del self._of_service[old.service]
+            left = tuple([one for one in self._of_service.pop(old.service) if one != name])
+            if left:
+                self._of_service[old.service] = left
             touched.add(old.service)
         if new is not None:
             self._slices[name] = new
-            self._of_service.setdefault(new.service, set()).add(name)
+            names = (*self._of_service.get(new.service, ()), name)
+            self._of_service[new.service] = tuple(sorted(names))
             touched.add(new.service)
 
     def _own_node(self, change: Change) -> bool:

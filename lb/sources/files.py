@@ -1,13 +1,13 @@
 """What a set of manifest files asks for, when some are broken and some say the same thing twice.
 
-Pure: `read` turns changed files into what each of them holds, `in_force` joins the files,
-`difference` finds the changes. A file or an object that is broken keeps its last good form and
+Pure: `read` turns changed files into what each of them holds, `Joined` joins the files and finds
+the changes. A file or an object that is broken keeps its last good form and
 harms nothing else. Files count in the order of their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from lb.model import Change, Key, Refused
@@ -88,21 +88,86 @@ def _or_last_good(change: Change, last: Change | None) -> Change:
 
 def in_force(files: Mapping[str, File]) -> Objects:
     """Each object once: of those with one name, the first counts and the others are problems."""
-    first: dict[Key, Entry] = {}
-    problems: list[Refused] = []
-    for file in files.values():
-        problems += file.problems
-        for entry in file.entries:
-            key = entry.change.key
-            if key in first:
-                reason = f"{key} is named twice; the one at {first[key].where} counts"
-                problems.append(Refused(entry.where, reason))
-            else:
-                first[key] = entry
-    return Objects({key: entry.change for key, entry in first.items()}, tuple(problems))
+    joined = Joined()
+    joined.become(files)
+    return Objects(joined.changes, joined.problems)
 
 
-def difference(old: Mapping[Key, Change], new: Mapping[Key, Change]) -> list[Change]:
-    """What leads from `old` to `new`; removals first, so that what they held is free again."""
-    gone = [Change(key, None) for key in old if key not in new]
-    return gone + [change for key, change in new.items() if old.get(key) != change]
+class Joined:
+    """What all files together ask for, followed from one state to the next.
+
+    A step costs what the files hold that changed, and little of what there is besides.
+    """
+
+    def __init__(self) -> None:
+        self.changes: dict[Key, Change] = {}
+        self.problems: tuple[Refused, ...] = ()
+        self._files: Mapping[str, File] = {}
+        self._places: dict[Key, tuple[str, ...]] = {}
+        """The files that name a key, in order; a file as often as it does."""
+        self._repeated: set[Key] = set()
+
+    def become(self, files: Mapping[str, File]) -> list[Change]:
+        """Files that are the same object as before are taken as unchanged. What follows from it.
+
+        Removals come first, so that what they held is free again.
+        """
+        old, self._files = self._files, files
+        different = [n for n in sorted({*old, *files}) if old.get(n) is not files.get(n)]
+        touched: dict[Key, None] = {}
+        for name in different:
+            if name in old:
+                touched |= dict.fromkeys(self._without(name, old[name]))
+        for name in different:
+            if name in files:
+                touched |= dict.fromkeys(self._with(name, files[name]))
+        self._repeated -= touched.keys()
+        self._repeated |= {key for key in touched if len(self._places.get(key, ())) > 1}
+        self.problems = tuple(self._list_problems())
+        return self._settle(touched)
+
+    def _without(self, name: str, file: File) -> list[Key]:
+        keys = [entry.change.key for entry in file.entries]
+        for key in keys:
+            left = tuple([one for one in self._places.pop(key, ()) if one != name])
+            if left:
+                self._places[key] = left
+        return keys
+
+    def _with(self, name: str, file: File) -> list[Key]:
+        keys = [entry.change.key for entry in file.entries]
+        alone = (name,)
+        for key in keys:
+            others = self._places.get(key)
+            self._places[key] = tuple(sorted(others + alone)) if others else alone
+        return keys
+
+    def _settle(self, keys: Iterable[Key]) -> list[Change]:
+        """What counts of these keys now, where it is something else than before."""
+        gone, new = [], []
+        first: dict[str, dict[Key, Change]] = {}
+        for key in keys:
+            if key not in self._places:
+                del self.changes[key]
+                gone.append(Change(key, None))
+                continue
+            name = self._places[key][0]
+            if name not in first:
+                entries = reversed(self._files[name].entries)
+                first[name] = {entry.change.key: entry.change for entry in entries}
+            change = first[name][key]
+            if self.changes.get(key) != change:
+                self.changes[key] = change
+                new.append(change)
+        return gone + new
+
+    def _list_problems(self) -> Iterator[Refused]:
+        counts: dict[Key, Entry] = {}
+        repeating = {name for key in self._repeated for name in self._places[key]}
+        for name, file in self._files.items():
+            yield from file.problems
+            for entry in file.entries if name in repeating else ():
+                key = entry.change.key
+                if key in self._repeated and counts.setdefault(key, entry) is not entry:
+                    reason = f"{key} is named twice; the one at {counts[key].where} counts"
+                    yield Refused(entry.where, reason)

@@ -20,7 +20,7 @@ from inotify_simple import INotify, flags
 
 from lb.model import Change, Refused
 from lb.sources import Inbox, Report
-from lb.sources.files import File, Objects, difference, in_force, read
+from lb.sources.files import File, Joined, in_force, read
 
 SUFFIXES = (".yaml", ".yml", ".json")
 LARGEST = 64 * 1024 * 1024
@@ -49,7 +49,7 @@ class ManifestSource:
         self.directory = directory
         self._signatures: dict[str, Signature] = {}
         self._files: dict[str, File] = {}
-        self._objects = Objects()
+        self._joined = Joined()
         self._report: Report | None = None
         self._synced = False
 
@@ -115,14 +115,13 @@ class ManifestSource:
             inbox.synced()
 
     def _deliver(self, inbox: Inbox, files: dict[str, File]) -> None:
-        objects = in_force(files)
-        changes = difference(self._objects.changes, objects.changes)
-        self._files, self._objects = files, objects
+        self._files = files
+        changes = self._joined.become(files)
         if changes:
             inbox.changed(changes)
 
     def _tell(self, inbox: Inbox, error: str) -> None:
-        report = Report("manifests", str(self.directory), error, self._objects.problems)
+        report = Report("manifests", str(self.directory), error, self._joined.problems)
         if report != self._report:
             self._report = report
             inbox.report(report)

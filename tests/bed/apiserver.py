@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 
+from tests.bed.apifollow import follow
 from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
 from tests.bed.authority import Authority
 
@@ -353,25 +354,6 @@ def _cut(connection: socket.socket) -> None:
     """End a connection as a broken cable would be noticed: no TLS farewell, no last chunk."""
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-
-def follow(server: ApiServer, directory: Path) -> None:
-    """Let the server hold what the manifests of a directory hold, for ever."""
-    texts: dict[str, str] = {}
-    while True:
-        found = {path.name: path.read_text() for path in sorted(directory.glob("[!.]*"))}
-        if found != texts:
-            texts = found
-            documents = [
-                one
-                for name, text in texts.items()
-                for one in (
-                    [json.loads(text)] if name.endswith(".json") else yaml.load_all(text, _Loader)
-                )
-            ]
-            wanted = [one for found in documents for one in found.get("items", [found])]
-            server.store.become(wanted)
-        time.sleep(0.02)
 
 
 def main() -> None:

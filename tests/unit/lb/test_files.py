@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.model import Change, EndpointSlice, Key, Kind, Refused, Service
-from lb.sources.files import File, Objects, difference, in_force, read
+from lb.sources.files import File, Joined, Objects, in_force, read
 
 WEB = Key(Kind.SERVICE, "default", "web")
 
@@ -155,43 +155,58 @@ def test_unnamed_ports_of_slices_are_as_the_api_server_would_have_them() -> None
 
 def test_removals_come_first() -> None:
     """So that an address which moves from one service to another is free when it is claimed."""
-    old = in_force(load({"a.yaml": text("old")})).changes
-    new = in_force(load({"a.yaml": text("new")})).changes
-    found = difference(old, new)
+    joined = Joined()
+    joined.become(load({"a.yaml": text("old")}))
+    found = joined.become(load({"a.yaml": text("new")}))
     assert [(change.key.name, change.value is None) for change in found] == [
         ("old", True),
         ("new", False),
     ]
 
 
-STATES = st.dictionaries(
-    st.sampled_from(["a", "b", "c"]),
-    st.integers(1, 3),
-).map(
-    lambda ports: (
-        in_force(
-            load(
-                {"x.yaml": b"".join(text(name, port=port) for name, port in ports.items()) or b"{}"}
-            )
-        ).changes
-    )
-)
+def test_an_unchanged_file_takes_over_what_a_changed_one_gives_up() -> None:
+    """The successor was read long ago; the one that counted names the object no longer."""
+    joined = Joined()
+    files = load({"a.yaml": text(port=80) + text("other"), "b.yaml": text(port=81)})
+    joined.become(files)
+    after = read(files, {"a.yaml": text("other")}, files)
+    (found,) = joined.become(after)
+    assert found == in_force(load({"b.yaml": text(port=81)})).changes[WEB]
+    assert joined.problems == ()
 
 
-@given(STATES, STATES)
-def test_the_difference_leads_from_old_to_new(
-    old: dict[Key, Change], new: dict[Key, Change]
-) -> None:
-    """Applied to the old state it gives the new one; between equal states it is empty."""
-    state = dict(old)
-    for change in difference(old, new):
-        assert state.get(change.key) != change
-        if change.value is None:
-            del state[change.key]
-        else:
-            state[change.key] = change
-    assert state == new
-    assert difference(new, dict(new)) == []
+FILES = st.dictionaries(
+    st.sampled_from(["a.yaml", "b.yaml", "c.yaml"]),
+    st.lists(st.builds(text, st.sampled_from(["web", "db"]), port=st.integers(1, 3)), max_size=3)
+    .map(b"".join),
+    max_size=3,
+)  # fmt: skip
+
+
+@given(st.lists(FILES, max_size=6))
+def test_changes_lead_from_any_files_to_any_others(steps: list[dict[str, bytes]]) -> None:
+    """Step by step it comes to what the last files say by themselves, and says nothing twice."""
+    joined, state = Joined(), dict[Key, Change]()
+    files: dict[str, File] = {}
+    texts: dict[str, bytes] = {}
+    for step in steps:
+        changed = {name: data for name, data in step.items() if texts.get(name) != data}
+        files, texts = read(step, changed, files), step
+        for change in joined.become(files):
+            assert state.get(change.key) != change
+            if change.value is None:
+                del state[change.key]
+            else:
+                state[change.key] = change
+        counts: dict[Key, Change] = {}
+        for file in files.values():
+            for entry in file.entries:
+                counts.setdefault(entry.change.key, entry.change)
+        assert state == joined.changes == counts
+        named = sum(len(file.entries) + len(file.problems) for file in files.values())
+        assert len(joined.problems) == named - len(counts)
+        assert joined.problems == in_force(files).problems
+        assert joined.become(dict(files)) == []
 
 
 @given(st.lists(st.dictionaries(
