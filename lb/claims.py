@@ -27,7 +27,8 @@ class Claims:
     def __init__(self) -> None:
         self.held: dict[bytes, Claim] = {}
         self._waiting: dict[bytes, dict[Unit, Frontend]] = {}
-        self._wishes: dict[Unit, set[bytes]] = {}
+        # Tuples: most units have one frontend, and a set of one takes four times as much.
+        self._wishes: dict[Unit, tuple[bytes, ...]] = {}
 
     def of(self, unit: Unit) -> set[bytes]:
         """The keys of all frontends that `unit` claims, held or not."""
@@ -36,7 +37,9 @@ class Claims:
     def claim(self, unit: Unit, frontend: Frontend) -> bool:
         """`unit` wants the frontend; False: another holds it, and `unit` waits."""
         key = frontend.key
-        self._wishes.setdefault(unit, set()).add(key)
+        wishes = self._wishes.get(unit, ())
+        if key not in wishes:
+            self._wishes[unit] = (*wishes, key)
         holder = self.held.get(key)
         rivals = self._waiting.pop(key, {})
         rivals[unit] = frontend
@@ -47,18 +50,17 @@ class Claims:
 
     def release(self, unit: Unit, keys: Iterable[bytes]) -> None:
         """`unit` no longer wants the frontends with these keys."""
-        wishes = self._wishes.get(unit, set())
-        for key in keys:
-            if key not in wishes:
-                continue
-            wishes.discard(key)
+        wishes = self._wishes.pop(unit, ())
+        given_up = set(keys).intersection(wishes)
+        left = tuple([key for key in wishes if key not in given_up])
+        if left:
+            self._wishes[unit] = left
+        for key in given_up:
             holder = self.held.pop(key)
             rivals = self._waiting.pop(key, {})
             rivals[holder.unit] = holder.frontend
             del rivals[unit]
             self._settle(key, rivals, holder.unit)
-        if not wishes:
-            self._wishes.pop(unit, None)
 
     def _settle(self, key: bytes, rivals: dict[Unit, Frontend], incumbent: Unit) -> None:
         """The best of the rivals holds the frontend, the others wait."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
@@ -69,10 +69,11 @@ def restore(tables: Tables) -> Found:
     ranges = _ranges(tables)
     backends, generations = _backends(tables)
     found = Found({}, set(), {}, generations, names, [], [], [])
-    services = _services(tables)
-    for number, record in services.items():
+    for number, record in _services(tables):
         lists = _lists(tables, record)
         found.extents[number] = lists.extents
+        # Taken out as they are used: at the end no table is there twice.
+        led, limits = frontends.pop(number, ()), ranges.pop(number, ())
         unit = _unit(names.get((NameKind.SERVICE, number), ""))
         if unit is None or unit in found.units:
             found.faults.append(f"service {number} has no name of its own")
@@ -80,8 +81,7 @@ def restore(tables: Tables) -> Found:
             continue
         own, copies = _without_copies(_records(tables, backends.pop(number, ())), lists.masks)
         found.stray_backends += copies
-        plan = _plan(unit, record, own, lists.masks, frontends.get(number, ()), names)
-        plan = msgspec.structs.replace(plan, ranges=ranges.get(number, ()))
+        plan = _plan(unit, record, own, lists.masks, led, limits, names)
         found.units[unit] = _placed(number, record, own, plan)
         if lists.broken or lists.masks.keys() - own.keys():
             found.faults.append(f"{unit} lists a backend that is not there")
@@ -91,7 +91,7 @@ def restore(tables: Tables) -> Found:
         ):
             found.faults.append(f"{unit} was left in the midst of a switch")
             found.torn.add(unit)
-    for number in sorted((frontends.keys() | ranges.keys()) - services.keys()):
+    for number in sorted(frontends.keys() | ranges.keys()):
         found.faults.append(f"service {number} is led to and not there")
         if 0 < number < tables.services.capacity:
             found.stray_services.append(number)
@@ -125,15 +125,14 @@ def _ranges(tables: Tables) -> dict[int, tuple[Prefix, ...]]:
     return {service: tuple(sorted(group)) for service, group in groups.items()}
 
 
-def _services(tables: Tables) -> dict[int, ServiceRecord]:
+def _services(tables: Tables) -> Iterator[tuple[int, ServiceRecord]]:
+    """Those in use, with their ids."""
     size = tables.services.size
     raw = tables.services.read(0, tables.services.capacity)
-    records = {}
     for number in range(1, tables.services.capacity):
         if raw[number * size + 32] & ServiceFlag.USED:  # cheap: most are not
             start = number * size
-            records[number] = ServiceRecord.unpack(raw[start : start + ServiceRecord.SIZE])
-    return records
+            yield number, ServiceRecord.unpack(raw[start : start + ServiceRecord.SIZE])
 
 
 def _backends(tables: Tables) -> tuple[dict[int, array[int]], array[int]]:
@@ -212,6 +211,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
     backends: Mapping[int, BackendRecord],
     masks: Mapping[int, int],
     frontends: tuple[Frontend, ...],
+    ranges: tuple[Prefix, ...],
     names: Mapping[tuple[NameKind, int], str],
 ) -> Plan:
     found = [
@@ -232,7 +232,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
         backends=tuple(sorted(found, key=lambda one: (one.address, one.port))),
         empty=(empty[0], empty[1], empty[2]),
         affinity_seconds=record.affinity_seconds,
-        ranges=(),
+        ranges=ranges,
     )
 
 

@@ -83,7 +83,7 @@ class Store:
         if new is None:
             del self._services[name]
         else:
-            self._services[name] = new
+            self._services[new.name] = new  # the name that it holds itself: one tuple less
 
     def _slice(self, change: Change, touched: set[ServiceName]) -> None:
         name = SliceName(change.key.namespace, change.key.name)
@@ -99,8 +99,8 @@ class Store:
                 self._of_service[old.service] = left
             touched.add(old.service)
         if new is not None:
-            self._slices[name] = new
-            names = (*self._of_service.get(new.service, ()), name)
+            self._slices[new.name] = new
+            names = (*self._of_service.get(new.service, ()), new.name)
             self._of_service[new.service] = tuple(sorted(names))
             touched.add(new.service)
 
