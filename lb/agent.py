@@ -5,6 +5,7 @@ The only module that knows all the others. SIGTERM and SIGINT end it; what it at
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import logging
@@ -42,6 +43,7 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
+_M_ARENA_MAX = -8  # mallopt(3)
 COLLECT_EVERY = (50_000, 50, 50)
 """Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
 with Python's own 700 it walks them again and again, and finds nothing."""
@@ -54,6 +56,8 @@ class Agent:
         # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         gc.set_threshold(*COLLECT_EVERY)
+        # One heap for all threads: each of glibc's own would keep its peak.
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._settings, self._source = settings, source
         self._stop = threading.Event()
         self._failed: KernelRefused | None = None

@@ -155,8 +155,7 @@ class Controller:
             outcome.appeared += one.appeared
         self.reconciler.prune(now)
         self.is_synced = True
-        # The objects of now live long: the collector need not walk them at every change.
-        gc.collect()
+        # The objects of now live long: the collector need never walk them.
         gc.freeze()
         log.info("synced: %d services, %d writes", len(wanted | known), outcome.writes)
         return outcome

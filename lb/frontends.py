@@ -109,7 +109,8 @@ class Frontends:
         return self._tables.frontends.capacity - len(self.there)
 
     def _growth(self, entries: Entries) -> int:
-        return len(entries.keys() - self.there.keys())
+        # Not by `-` of the two key views: that walks all of the table's keys.
+        return sum(key not in self.there for key in entries)
 
     def _fitting(
         self, wanted: Mapping[Unit, Entries], service_of: Callable[[Unit], int]
@@ -143,7 +144,8 @@ class Frontends:
             if errors:
                 failed[unit] = next(iter(errors.values()))
                 # Those with errors too: the batch may have written them.
-                undone |= remove(self._tables.frontends, entries.keys() - self.there.keys())
+                fresh = [key for key in entries if key not in self.there]
+                undone |= remove(self._tables.frontends, fresh)
             written |= {key: value for key, value in entries.items() if key not in undone}
         return written, failed
 
