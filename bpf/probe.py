@@ -34,9 +34,9 @@ def has_set_retval() -> bool:
 def features(cgroup: Path | None) -> list[Feature]:
     """Everything that the agent asks of a kernel; `cgroup` is where it would attach."""
     rows: list[tuple[str, Callable[[], bool | None], str, str, bool]] = [
-        ("socket address programs", lambda: libbpf.has_program_type(_SOCK_ADDR), "4.17",
+        ("socket address programs", lambda: libbpf.has_program_type(_SOCK_ADDR), "5.8",
          "no east-west balancing", True),
-        ("cgroup socket programs", lambda: libbpf.has_program_type(_SOCK), "4.10",
+        ("cgroup socket programs", lambda: libbpf.has_program_type(_SOCK), "5.9",
          "no counts of open connections", True),
         ("cgroup packet programs", lambda: libbpf.has_program_type(_SKB), "4.10",
          "no silent drop for Local policies, no source ranges", True),
