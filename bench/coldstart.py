@@ -128,22 +128,28 @@ def starts(subject: Subject, phases: Path, services: int) -> list[dict[str, Valu
     return rows
 
 
-def main() -> None:
-    """Measures and reports."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("services", nargs="*", type=int, default=COUNTS)
-    parser.add_argument("--source", choices=SOURCES, default="manifests")
-    given = parser.parse_args()
+def measure(source: str, counts: list[int]) -> None:
+    """One table for a source of services."""
     table: list[dict[str, Value]] = []
     with Cluster(nodes=1) as cluster, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for services in given.services:
+        for services in counts:
             directory = folder / str(services)
             load.write(Manifests(directory), services)
-            with SOURCES[given.source](cluster, directory) as subject:
+            with SOURCES[source](cluster, directory) as subject:
                 table += starts(subject, folder / "phases.json", services)
     shown = ["services", "from", "ready s", *(f"{name} s" for name in PHASES), "server s"]
-    report(f"coldstart-{given.source}", table, [*shown, "peak MiB", "goal s", "goal MiB"])
+    report(f"coldstart-{source}", table, [*shown, "peak MiB", "goal s", "goal MiB"])
+
+
+def main() -> None:
+    """Measures and reports, by both sources if none is named."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("services", nargs="*", type=int, default=COUNTS)
+    parser.add_argument("--source", choices=SOURCES)
+    given = parser.parse_args()
+    for source in [given.source] if given.source else SOURCES:
+        measure(source, given.services)
 
 
 if __name__ == "__main__":
