@@ -81,9 +81,11 @@ class Placer:
         self.backends = Ids(tables.backends.capacity, grace=grace)
         self.lines = Extents(tables.slots.capacity, grace=grace)
         self.generations = array("I", bytes(4 * tables.backends.capacity))
+        self._first = 0
 
     def begin_generations(self, first: int) -> None:
         """Count those of ids that were never in use from `first` on."""
+        self._first = first
         self.generations = array("I", [known or first for known in self.generations])
 
     def new(self, now: float) -> Placed:
@@ -189,7 +191,7 @@ class Placer:
             if where in fresh or old is None:
                 raw = self._record(placed, backend)
                 number = placed.backends[where].id
-                if where in fresh and self.generations[number] > 1:
+                if where in fresh and self.generations[number] != self._first + 1:
                     self.tables.loads.write(number, _NOTHING)
                 self.tables.backends.write(number, raw)
             elif backend not in before:

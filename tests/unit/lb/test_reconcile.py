@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bpf.layout import Backend, BackendState, Frontend, Service
+from bpf.layout import Backend, BackendState, Frontend, Load, Service
 from lb.address import parse, parse_prefix
+from lb.config import table_sizes
 from lb.model import Protocol, ServiceName, ServicePort, SlicePort
 from lb.plan import Plan
 from lb.reconcile import Reconciler
 from lb.restore import restore
-from lb.tables import FLAGS
+from lb.tables import FLAGS, in_memory
 from tests.unit.lb.faulty import Watch, watched
 from tests.unit.lb.making import numbered, plans, service, slice_of
 
@@ -313,3 +314,18 @@ def test_ranges_of_nobody_are_pruned_and_not_those_of_who_takes_the_id() -> None
     left = [key for key, _ in watch.plain.ranges.items()]
     assert agent.ranges.there[unit] == set(left)
     assert left != keys
+
+
+@pytest.mark.parametrize("first", [0, 1_700_000_000])
+def test_who_takes_over_an_id_starts_without_connections(first: int) -> None:
+    """A backend's count of connections is its own, however generations are counted."""
+    tables = in_memory(table_sizes({}) | {"backends": 2, "loads": 2})
+    one = Reconciler(tables, guard=lambda: None)
+    one.placer.begin_generations(first)
+    name = ServiceName("default", "web")
+    for now, endpoint in ((0.0, "1"), (10.0, "2")):
+        one.step(plans(service("web", "10.96.0.10"), slice_of("web", endpoint)), now)
+        assert not one.failing
+        assert tables.loads.read(1) == Load(0, 0).pack()
+        tables.loads.write(1, Load(7, 3).pack())
+        one.step({name: ()}, now + 1)
