@@ -33,7 +33,7 @@ def mount(folder: Path) -> bool:
     """
     target = BPFFS if folder.is_relative_to(BPFFS) else folder
     target.mkdir(parents=True, exist_ok=True)
-    fresh = not _is_bpffs(target)
+    fresh = not is_bpffs(target)
     if fresh:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mount(b"bpf", str(target).encode(), b"bpf", 0, b"mode=0700"):
@@ -43,7 +43,18 @@ def mount(folder: Path) -> bool:
     return fresh
 
 
-def _is_bpffs(folder: Path) -> bool:
+def unmount(folder: Path) -> bool:
+    """Takes off the bpffs that `mount` put on `folder` itself; False: none is there, or in use.
+
+    The one of the whole system, /sys/fs/bpf, stays: others may have pins in it.
+    """
+    if folder == BPFFS or not os.path.ismount(folder) or not is_bpffs(folder):
+        return False
+    return ctypes.CDLL(None, use_errno=True).umount2(str(folder).encode(), 0) == 0
+
+
+def is_bpffs(folder: Path) -> bool:
+    """Does the folder lie on a bpffs?"""
     buffer = ctypes.create_string_buffer(256)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.statfs(str(folder).encode(), buffer):

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bpf.pins import Pins
+from bpf.pins import Pins, is_bpffs, unmount
 from lb import show
 from lb.client import ask
 from lb.errors import AgentUnreachable, BadInput, KernelRefused
@@ -49,12 +49,13 @@ def _failing(bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
 
 def clean(bpffs: Path) -> list[str]:
     """Remove all pins, and with them what is attached; their names. Raises BadInput, OSError."""
-    if not bpffs.exists():
-        return []
+    if not is_bpffs(bpffs):
+        return []  # no agent pins there, and whatever lies there is not ours
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
     found = [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
     Pins(bpffs).remove()
     os.close(lock)
+    unmount(bpffs)
     if not os.path.ismount(bpffs):
         bpffs.rmdir()
     return found

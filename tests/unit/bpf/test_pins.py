@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bpf import pins
 from bpf.layout import TABLES, FrontendKey, Service
 from bpf.link import SOCKET_HOOKS
 from bpf.module import CompileError, Job, compile_and_pin
-from bpf.pins import Pins
+from bpf.pins import Pins, mount, unmount
 from lb.tables import SIZES
 
 pytestmark = pytest.mark.bpf
@@ -126,3 +127,17 @@ def test_remove_leaves_nothing(bpffs: Path) -> None:
     assert list(bpffs.iterdir()) == []
     with pytest.raises(FileNotFoundError):
         made.open_hash("frontends")
+
+
+def test_a_bpffs_of_its_own_comes_and_goes(tmp_path: Path) -> None:
+    """Where no bpffs is, one is mounted on the folder itself, and taken off again."""
+    folder = tmp_path / "pins"
+    assert mount(folder)
+    try:
+        assert not mount(folder)
+        assert os.path.ismount(folder)
+        assert not unmount(tmp_path)
+    finally:
+        assert unmount(folder)
+    assert not os.path.ismount(folder)
+    assert not unmount(folder)

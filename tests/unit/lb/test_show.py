@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from bpf.layout import AddressFlag, Affinity, AffinityKey, ClientKind, Load, Nod
 from bpf.maps import MemoryHash
 from lb import show
 from lb.address import Family, parse
+from lb.looking import clean
 from lb.reconcile import Reconciler
 from lb.tables import Tables
 from lb.words import flattened, status_text
@@ -168,3 +170,11 @@ def test_what_is_wrong_comes_last_and_whole() -> None:
         "failing   d/w/TCP: full",
         "refused   Service d/x: why",
     ]
+
+
+def test_cleanup_keeps_away_from_what_is_no_bpffs(tmp_path: Path) -> None:
+    """A folder named by mistake keeps all that is in it."""
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "treasure").write_text("gold")
+    assert clean(tmp_path) == []
+    assert (tmp_path / "maps" / "treasure").read_text() == "gold"
