@@ -50,7 +50,8 @@ def unmount(folder: Path) -> bool:
     """
     if folder == BPFFS or not os.path.ismount(folder) or not is_bpffs(folder):
         return False
-    return ctypes.CDLL(None, use_errno=True).umount2(str(folder).encode(), 0) == 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    return not libc.umount2(str(folder).encode(), 0)
 
 
 def is_bpffs(folder: Path) -> bool:
