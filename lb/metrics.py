@@ -48,6 +48,8 @@ class TidegateCollector(Collector):
 
     def _state(self) -> Iterator[Metric]:
         controller, reconciler = self._controller, self._controller.reconciler
+        refused = controller.store.refused.values()
+        wrong = sum(any(one.wrong for one in notes) for notes in refused)
         errors = [report.error for report in controller.reports.values()]
         for name, text, value in (
             ("synced", "1 once the first full state is applied.", controller.is_synced),
@@ -57,7 +59,7 @@ class TidegateCollector(Collector):
             (
                 "refused_objects",
                 "Objects not taken whole.",
-                len(controller.store.refused),
+                wrong,
             ),
         ):
             yield GaugeMetricFamily(f"tidegate_{name}", text, value=value)

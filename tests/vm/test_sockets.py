@@ -9,6 +9,7 @@ import pytest
 from tests.vm.machine import Result, missing, run
 
 SUITE = ["tests/net/test_connect.py", "-k", "one_node"]
+"""What takes three minutes there; `run` takes any other tests of tests/net as well."""
 SECONDS = 420.0
 
 
