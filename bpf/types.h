@@ -150,7 +150,7 @@ struct node {
 
 enum peer_flag {
 	PEER_DROP = 1,   /* nothing may leave for here */
-	PEER_RANGES = 2, /* the source has yet to be found in `ranges` */
+	PEER_RANGES = 2, /* the source has to be in `ranges` */
 };
 
 /* What a socket asked for (frontend) and what it talks to (backend). */
