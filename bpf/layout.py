@@ -89,6 +89,12 @@ class BackendState(IntEnum):
     TERMINATING = 2
 
 
+class BackendFlag(IntEnum):
+    """enum backend_flag."""
+
+    HERE = 128
+
+
 class ClientKind(IntEnum):
     """enum client_kind."""
 
@@ -116,6 +122,28 @@ class PeersSize(IntEnum):
     PEERS = 16
 
 
+class Forwarding(IntEnum):
+    """enum forwarding."""
+
+    LOCAL = 0
+    SNAT = 1
+
+
+class FlowState(IntEnum):
+    """enum flow_state."""
+
+    FREE = 0
+    NEW = 1
+    ESTABLISHED = 2
+    CLOSING = 3
+
+
+class RowSize(IntEnum):
+    """enum row_size."""
+
+    WAYS = 8
+
+
 class NameKind(IntEnum):
     """enum name_kind."""
 
@@ -132,6 +160,11 @@ class Reason(IntEnum):
     NO_LOCAL_BACKEND = 2
     SOURCE_RANGE = 3
     NO_MEMORY = 4
+    NO_PORT = 5
+    NO_ROUTE = 6
+    HOP_LIMIT = 7
+    REWRITE = 8
+    FRAGMENT = 9
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -201,24 +234,25 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
 class Service(msgspec.Struct, frozen=True, gc=False):
     """struct service."""
 
-    SIZE: ClassVar[int] = 40
-    LAYOUT: ClassVar[Struct] = Struct("<24sIII4x")
-    DIGEST: ClassVar[str] = "61a1f629"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("view", 0), Field("affinity_seconds", 24), Field("affinity_epoch", 28), Field("flags", 32),)
+    SIZE: ClassVar[int] = 48
+    LAYOUT: ClassVar[Struct] = Struct("<24sIII4xQ")
+    DIGEST: ClassVar[str] = "75d505d2"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("view", 0), Field("affinity_seconds", 24), Field("affinity_epoch", 28), Field("flags", 32), Field("ring", 40),)
     view: tuple[int, ...]
     affinity_seconds: int
     affinity_epoch: int
     flags: int
+    ring: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(_pack("<3Q", *self.view), self.affinity_seconds, self.affinity_epoch, self.flags)
+        return self.LAYOUT.pack(_pack("<3Q", *self.view), self.affinity_seconds, self.affinity_epoch, self.flags, self.ring)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        view, affinity_seconds, affinity_epoch, flags = cls.LAYOUT.unpack(data)
-        return cls(_unpack("<3Q", view), affinity_seconds, affinity_epoch, flags)
+        view, affinity_seconds, affinity_epoch, flags, ring = cls.LAYOUT.unpack(data)
+        return cls(_unpack("<3Q", view), affinity_seconds, affinity_epoch, flags, ring)
 
 
 class LineOfSlots(msgspec.Struct, frozen=True, gc=False):
@@ -334,6 +368,25 @@ class Affinity(msgspec.Struct, frozen=True, gc=False):
         return cls(used, backend, generation, epoch)
 
 
+class RingSlot(msgspec.Struct, frozen=True, gc=False):
+    """struct ring_slot."""
+
+    SIZE: ClassVar[int] = 8
+    LAYOUT: ClassVar[Struct] = Struct("<Q")
+    DIGEST: ClassVar[str] = "c8a364a6"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("pair", 0),)
+    pair: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.pair)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 class RangeKey(msgspec.Struct, frozen=True, gc=False):
     """struct range_key."""
 
@@ -397,20 +450,23 @@ class NodeAddress(msgspec.Struct, frozen=True, gc=False):
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
-    SIZE: ClassVar[int] = 8
-    LAYOUT: ClassVar[Struct] = Struct("<Q")
-    DIGEST: ClassVar[str] = "2f08733b"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0),)
+    SIZE: ClassVar[int] = 40
+    LAYOUT: ClassVar[Struct] = Struct("<Q16s16s")
+    DIGEST: ClassVar[str] = "30d1eeb6"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0), Field("v4", 8), Field("v6", 24),)
     netns: int
+    v4: bytes
+    v6: bytes
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.netns)
+        return self.LAYOUT.pack(self.netns, self.v4, self.v6)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        return cls(*cls.LAYOUT.unpack(data))
+        netns, v4, v6 = cls.LAYOUT.unpack(data)
+        return cls(netns, v4, v6)
 
 
 class Peer(msgspec.Struct, frozen=True, gc=False):
@@ -459,6 +515,66 @@ class Peers(msgspec.Struct, frozen=True, gc=False):
         """The record in `data`. Raises struct.error if the size is off."""
         peer, next = cls.LAYOUT.unpack(data)
         return cls(peer, next)
+
+
+class Flow(msgspec.Struct, frozen=True, gc=False):
+    """struct flow."""
+
+    SIZE: ClassVar[int] = 96
+    LAYOUT: ClassVar[Struct] = Struct("<16s16s16s2s2s2s2sIIIBBBBQQQ")
+    DIGEST: ClassVar[str] = "4009cdd6"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("frontend", 16), Field("backend", 32), Field("client_port", 48), Field("frontend_port", 50), Field("backend_port", 52), Field("port", 54), Field("service", 56), Field("id", 60), Field("generation", 64), Field("protocol", 68), Field("state", 69), Field("mode", 70), Field("finished", 71), Field("used", 72), Field("packets", 80), Field("octets", 88),)
+    client: bytes
+    frontend: bytes
+    backend: bytes
+    client_port: int
+    frontend_port: int
+    backend_port: int
+    port: int
+    service: int
+    id: int
+    generation: int
+    protocol: int
+    state: int
+    mode: int
+    finished: int
+    used: int
+    packets: int
+    octets: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.client, self.frontend, self.backend, self.client_port.to_bytes(2, "big"), self.frontend_port.to_bytes(2, "big"), self.backend_port.to_bytes(2, "big"), self.port.to_bytes(2, "big"), self.service, self.id, self.generation, self.protocol, self.state, self.mode, self.finished, self.used, self.packets, self.octets)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        client, frontend, backend, client_port, frontend_port, backend_port, port, service, id, generation, protocol, state, mode, finished, used, packets, octets = cls.LAYOUT.unpack(data)
+        return cls(client, frontend, backend, int.from_bytes(client_port, "big"), int.from_bytes(frontend_port, "big"), int.from_bytes(backend_port, "big"), int.from_bytes(port, "big"), service, id, generation, protocol, state, mode, finished, used, packets, octets)
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """struct row."""
+
+    SIZE: ClassVar[int] = 840
+    LAYOUT: ClassVar[Struct] = Struct("<II32s32s768s")
+    DIGEST: ClassVar[str] = "483d4ead"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("lock", 0), Field("crowded", 4), Field("forth", 8), Field("back", 40), Field("flow", 72),)
+    lock: int
+    crowded: int
+    forth: tuple[int, ...]
+    back: tuple[int, ...]
+    flow: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.lock, self.crowded, _pack("<8I", *self.forth), _pack("<8I", *self.back), self.flow)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        lock, crowded, forth, back, flow = cls.LAYOUT.unpack(data)
+        return cls(lock, crowded, _unpack("<8I", forth), _unpack("<8I", back), flow)
 
 
 class NameKey(msgspec.Struct, frozen=True, gc=False):
@@ -543,6 +659,7 @@ TABLES: dict[str, Table] = {
     "frontends": Table("hash", FrontendKey, Frontend, "BPF_F_NO_PREALLOC"),
     "services": Table("array", None, Service, "BPF_F_MMAPABLE"),
     "slots": Table("array", None, LineOfSlots, "BPF_F_MMAPABLE"),
+    "rings": Table("array", None, RingSlot, "BPF_F_MMAPABLE"),
     "backends": Table("array", None, Backend, "BPF_F_MMAPABLE"),
     "loads": Table("array", None, Load, "BPF_F_MMAPABLE"),
     "affinity": Table("lru_hash", AffinityKey, Affinity, "0"),
@@ -551,6 +668,7 @@ TABLES: dict[str, Table] = {
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
     "reasons": Table("percpu_array", None, ReasonCount, "0"),
+    "flows": Table("array", None, Row, "BPF_F_MMAPABLE"),
     "connected": Table("sk_storage", None, Peer, "BPF_F_NO_PREALLOC"),
     "unconnected": Table("sk_storage", None, Peers, "BPF_F_NO_PREALLOC"),
 }

@@ -21,6 +21,9 @@ TABLE("array", __u32, struct service, services, MAX_services, BPF_F_MMAPABLE);
 /* Backend ids, in runs of whole lines that the views point to. Agent. */
 TABLE("array", __u32, struct line_of_slots, slots, MAX_slots, BPF_F_MMAPABLE);
 
+/* Maglev tables, end to end, two slots an entry. Agent. */
+TABLE("array", __u32, struct ring_slot, rings, MAX_rings, BPF_F_MMAPABLE);
+
 /* Where traffic goes, by backend id. Agent. */
 TABLE("array", __u32, struct backend, backends, MAX_backends, BPF_F_MMAPABLE);
 
@@ -44,6 +47,9 @@ TABLE("hash", struct name_key, struct name, names, MAX_names, BPF_F_NO_PREALLOC)
 
 /* How often a reason met someone, by enum reason. Data path. */
 TABLE("percpu_array", __u32, struct reason_count, reasons, MAX_reasons, 0);
+
+/* Connections from outside. Data path; the agent only reads. */
+TABLE("array", __u32, struct row, flows, MAX_flows, BPF_F_MMAPABLE);
 
 /* The peer of a connected socket; goes with the socket. Data path. */
 #define SK_STORAGE(_name, _leaf) \

@@ -70,6 +70,8 @@ struct service {
 	__u32 affinity_epoch;   /* memories of another epoch do not count */
 	__u32 flags;            /* enum service_flag */
 	__u32 pad;
+	__u64 ring; /* Maglev table of VIEW_OUTSIDE: low half its size, high half the first slot in
+		     * `rings`; 0: none */
 };
 
 /* Backend ids of a view, side by side: one cache line each. */
@@ -87,12 +89,16 @@ enum backend_state {
 	BACKEND_TERMINATING = 2,
 };
 
+enum backend_flag {
+	BACKEND_HERE = 128, /* among the views: it runs on this node */
+};
+
 /* One endpoint of one service port; never shared between services. */
 struct backend {
 	struct addr address;
 	__be16 port;
 	__u8 state;       /* enum backend_state */
-	__u8 views;       /* bit n: listed in view n */
+	__u8 views;       /* bit n: listed in view n; BACKEND_HERE */
 	__u32 generation; /* moves on when the id is given away */
 	__u32 service;
 	__u16 node; /* in `names`, 0: unknown */
@@ -124,6 +130,11 @@ struct affinity {
 	__u32 pad;
 };
 
+/* A slot of a Maglev table. */
+struct ring_slot {
+	__u64 pair; /* two backend ids: slots 2n (low half) and 2n + 1 */
+};
+
 struct range_key {
 	__u32 prefix; /* bits that count: 32 for the service, then the address */
 	__u32 service;
@@ -145,7 +156,8 @@ struct node_address {
 
 /* Values that change while programs run; those that do not are compile-time constants. */
 struct node {
-	__u64 netns; /* cookie of the node's own network namespace */
+	__u64 netns;        /* cookie of the node's own network namespace */
+	struct addr v4, v6; /* its primary addresses; unspecified: it has none of that family */
 };
 
 enum peer_flag {
@@ -177,6 +189,55 @@ struct peers {
 	__u32 pad;
 };
 
+/* How a packet from outside gets to its backend. */
+enum forwarding {
+	FORWARDING_LOCAL = 0, /* the backend is on this node: destination rewritten, handed up */
+	FORWARDING_SNAT = 1,  /* both ends rewritten; the answers come back through this node */
+};
+
+enum flow_state {
+	FLOW_FREE = 0,
+	FLOW_NEW = 1,         /* nothing has come back yet */
+	FLOW_ESTABLISHED = 2, /* packets both ways */
+	FLOW_CLOSING = 3,     /* TCP: FIN or RST was seen */
+};
+
+/* A connection from outside, remembered once and found from both sides: by what the client
+ * sends (client to frontend), and by what comes back (backend to client, or to `port`). */
+struct flow {
+	struct addr client;
+	struct addr frontend;
+	struct addr backend;
+	__be16 client_port;
+	__be16 frontend_port;
+	__be16 backend_port;
+	__be16 port; /* of this node, towards the backend; 0: the client's address goes there */
+	__u32 service;
+	__u32 id;         /* of the backend */
+	__u32 generation; /* of the backend */
+	__u8 protocol;    /* IPPROTO_* */
+	__u8 state;       /* enum flow_state */
+	__u8 mode;        /* enum forwarding */
+	__u8 finished;    /* TCP: bit 0, the client sent FIN; bit 1, the backend did */
+	__u64 used;       /* ns of CLOCK_MONOTONIC at the last packet, either way */
+	__u64 packets;
+	__u64 octets; /* of IP packets */
+};
+
+/* Flows whose client hashes here, or whose `port` is the row's own. The tags are hashes of what
+ * the client sends and of what comes back, 0 for a free place. */
+enum row_size {
+	ROW_WAYS = 8,
+};
+
+struct row {
+	__u32 lock;    /* 1: somebody puts a flow in */
+	__u32 crowded; /* a flow had to go to one of the next rows */
+	__u32 forth[8];
+	__u32 back[8];
+	struct flow flow[8];
+};
+
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */
 enum name_kind {
 	NAME_SERVICE = 0, /* "namespace/name/port/protocol/family", by service id */
@@ -200,6 +261,11 @@ enum reason {
 	REASON_NO_LOCAL_BACKEND = 2, /* dropped: Local policy, none on this node */
 	REASON_SOURCE_RANGE = 3,     /* dropped: the source is in none of the ranges */
 	REASON_NO_MEMORY = 4,        /* refused: no room for the socket's state */
+	REASON_NO_PORT = 5,          /* dropped: no port of this node is free towards the backend */
+	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
+	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
+	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
+	REASON_FRAGMENT = 9,         /* dropped: a fragment whose first one was not seen */
 };
 
 struct reason_count {

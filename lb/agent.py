@@ -73,7 +73,7 @@ class Agent:
             log.warning("found in the maps: %s", fault)
         # Sockets remember backends by id and generation, also over tables that start anew.
         reconciler.placer.begin_generations(int(time.time()) & 0x7FFFFFFF)
-        self._pins.open_array("node").write(0, Node(netns.cookie()).pack())
+        self._pins.open_array("node").write(0, Node(netns.cookie(), bytes(16), bytes(16)).pack())
         path = self._pins.find_map("connected")
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
         self.controller = Controller(settings, reconciler, addresses, self._reap)

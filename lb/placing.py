@@ -122,7 +122,7 @@ class Placer:
 
     def remove(self, placed: Placed, now: float) -> list[Gone]:
         """Free all of a unit that no frontend leads to any more; its backends."""
-        record = ServiceRecord(EMPTY, 0, placed.affinity >> 32, 0)
+        record = ServiceRecord(EMPTY, 0, placed.affinity >> 32, 0, 0)
         self.tables.services.write(placed.service, record.pack())
         gone = [self._free(placed, where, now) for where in list(placed.backends)]
         for offset in placed.extents:
@@ -215,7 +215,9 @@ class Placer:
     def _commit(self, placed: Placed, plan: Plan, views: tuple[int, int, int]) -> None:
         affinity = _affinity(placed.affinity, plan.affinity_seconds)
         if placed.views is None:
-            record = ServiceRecord(views, plan.affinity_seconds, affinity >> 32, ServiceFlag.USED)
+            record = ServiceRecord(
+                views, plan.affinity_seconds, affinity >> 32, ServiceFlag.USED, 0
+            )
             self.tables.services.write(placed.service, record.pack())
         else:
             for view, word in enumerate(views):

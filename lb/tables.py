@@ -13,9 +13,11 @@ SIZES = {
     "frontends": 65536,
     "services": 32768,
     "slots": 32768,
+    "rings": 1048576,
     "backends": 262144,
     "loads": 262144,
     "affinity": 65536,
+    "flows": 16384,
     "ranges": 65536,
     "addresses": 1024,
     "node": 1,
@@ -24,7 +26,8 @@ SIZES = {
     "connected": 1,
     "unconnected": 1,
 }
-"""How much fits by default, in entries; of slots in lines of 16. Those of sockets have no size."""
+"""How much fits by default, in entries; of slots in lines of 16, of rings in
+pairs of slots, of flows in rows of 8. Those of sockets have no size."""
 
 NUMBERED = frozenset(("services", "backends", "loads", "slots"))
 """Arrays whose element 0 stands for nobody: they are one longer than what fits."""
