@@ -25,7 +25,7 @@ class Strays(NamedTuple):
         size = ServiceRecord.SIZE
         for number, lines in self.services.items():
             before = ServiceRecord.unpack(placer.tables.services.read(number)[:size])
-            record = ServiceRecord(EMPTY, 0, before.affinity_epoch, 0)
+            record = ServiceRecord(EMPTY, 0, before.affinity_epoch, 0, 0)
             placer.tables.services.write(number, record.pack())
             for offset in lines:
                 placer.lines.release(offset, now)
