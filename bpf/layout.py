@@ -138,6 +138,15 @@ class FlowState(IntEnum):
     CLOSING = 3
 
 
+class FlowTimeout(IntEnum):
+    """enum flow_timeout."""
+
+    NEW = 60
+    UDP = 180
+    TCP = 7200
+    CLOSING = 10
+
+
 class RowSize(IntEnum):
     """enum row_size."""
 

@@ -202,6 +202,14 @@ enum flow_state {
 	FLOW_CLOSING = 3,     /* TCP: FIN or RST was seen */
 };
 
+/* Seconds without a packet after which a flow is over. */
+enum flow_timeout {
+	TIMEOUT_NEW = 60,     /* FLOW_NEW */
+	TIMEOUT_UDP = 180,    /* FLOW_ESTABLISHED of UDP */
+	TIMEOUT_TCP = 7200,   /* FLOW_ESTABLISHED of TCP */
+	TIMEOUT_CLOSING = 10, /* FLOW_CLOSING */
+};
+
 /* A connection from outside, remembered once and found from both sides: by what the client
  * sends (client to frontend), and by what comes back (backend to client, or to `port`). */
 struct flow {
