@@ -12,6 +12,7 @@ import pytest
 from bpf.layout import Flow, FlowState, Forwarding, Row, RowSize
 from bpf.pins import Pins
 from lb.address import parse
+from lb.names import unpacked
 from tests.net.world import World
 
 pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
@@ -20,7 +21,7 @@ CLIENTS = {"198.51.100.10": "192.0.2.1", "2001:db8::10": "2001:db8::1"}
 """By client the frontend that it talks to."""
 
 
-def _flow(client: str, number: int) -> Flow:
+def _flow(client: str, number: int, service: int) -> Flow:
     return Flow(
         client=parse(client),
         frontend=parse(CLIENTS[client]),
@@ -29,7 +30,7 @@ def _flow(client: str, number: int) -> Flow:
         frontend_port=80,
         backend_port=8080,
         port=50000 + number,
-        service=1,
+        service=service,
         id=1,
         generation=1,
         protocol=6,
@@ -46,8 +47,11 @@ def _flow(client: str, number: int) -> Flow:
 def flows(world: World) -> Iterator[list[Flow]]:
     """Two connections, in the last row of the table, as the data path puts them."""
     world.serve("web", world.webs)
-    table = Pins(world.agent.bpffs).open_array("flows")
-    found = [_flow(client, number) for number, client in enumerate(CLIENTS)]
+    pins = Pins(world.agent.bpffs)
+    table = pins.open_array("flows")
+    texts = [unpacked(*entry) for entry in pins.open_hash("names").items()]
+    (service,) = [number for _, number, text in texts if text == "default/web//TCP/IPv4"]
+    found = [_flow(client, number, service) for number, client in enumerate(CLIENTS)]
     rest = RowSize.WAYS - len(found)
     tags = (*[7] * len(found), *[0] * rest)
     raw = b"".join(flow.pack() for flow in found) + bytes(rest * Flow.SIZE)
