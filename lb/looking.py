@@ -27,6 +27,8 @@ def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
                 return show.backends(tables)
             case "affinity":
                 return show.affinity(tables, pins.open_hash("affinity"))
+            case "flows":
+                return show.flows(pins.open_array("flows"), tables.names)
             case "maps":
                 return show.maps(pins, tables)
             case _:
