@@ -1,9 +1,8 @@
-"""TCP connects, one after another: [--mapped] [--source IP] [--timeout S] ADDRESS PORT
-[COUNT].
+"""TCP connects, one after another: [OPTION...] ADDRESS PORT [COUNT].
 
 Prints a list, one row a connect: errno (a name, or null), seconds, peer and local as the socket
 shows them, and what the server said to a GET. `--mapped` goes through an IPv6 socket to
-::ffff:ADDRESS.
+::ffff:ADDRESS; `--source` is the client's address.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 

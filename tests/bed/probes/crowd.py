@@ -1,7 +1,10 @@
 """Many clients at once: tcp|udp ADDRESS PORT CLIENTS ROUNDS. Each has a socket and a token.
 
 Every client sends its token ROUNDS times, each after the answer to the one before, to `line_echo`
-(tcp) or `udp_echo` (udp). Prints {"answers": 600, "wrong": 0, "failed": 0, "servers": {"web-0": 9}}:
+(tcp) or `udp_echo` (udp). Prints
+
+    {"answers": 600, "wrong": 0, "failed": 0, "servers": {"web-0": 600}}
+
 wrong answers hold another client's token, failed clients saw an error or waited 5 s.
 """
 # ruff: noqa: T201 - to print is what a probe is for

@@ -1,10 +1,9 @@
-"""UDP from one socket to several servers: [--connect] [--mapped] [--source IP]
-[--timeout S] ADDRESS PORT ...
+"""UDP from one socket to several servers: [OPTION...] ADDRESS PORT ...
 
 Prints a list, one row a datagram: errno (a name, or null), `from`, the peer that recvfrom shows,
 `peer`, what getpeername shows (null when unconnected), and `said`, the answer. All datagrams
 leave the one socket, in order, each after the answer to the one before. `--connect` connects the
-socket anew for each; `--mapped` sends to ::ffff:ADDRESS by an IPv6 socket.
+socket anew for each; `--mapped` sends to ::ffff:ADDRESS by an IPv6 socket; `--source` is the client's address.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 
