@@ -41,12 +41,14 @@ def exposed(outside: Outside) -> Exposed:
 
 @FAMILY
 @PROTOCOL
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "place", [(kind, name) for kind in KINDS for name in BACKENDS], ids="-".join
+)
 def test_reached(
-    outside: Outside, exposed: Exposed, kind: str, backend: str, protocol: str, family: str
+    outside: Outside, exposed: Exposed, place: tuple[str, str], protocol: str, family: str
 ) -> None:
     """The backend answers as the service; it sees the client itself if it is on n1, else n1."""
+    kind, backend = place
     here = backend in {"web-0", "n1"}
     source = outside.client if here else outside.world.node
     met = outside.ask(protocol, exposed[backend, protocol][kind], family)
@@ -71,21 +73,15 @@ WAYS = [
 
 @FAMILY
 @PROTOCOL
-@pytest.mark.parametrize(("client", "asked", "backend", "seen"), WAYS)
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
 def test_node_port_of_another_node(
-    world: World,
-    exposed: Exposed,
-    client: str,
-    asked: str,
-    backend: str,
-    seen: str,
-    protocol: str,
-    family: str,
+    world: World, exposed: Exposed, way: tuple[str, str, str, str], protocol: str, family: str
 ) -> None:
     """Pods and nodes may ask another node at its node port, also for a backend of their own."""
-    number = exposed[backend, protocol]["node_port"].port
-    met = ask(host(world, client), protocol, getattr(host(world, asked), family), number)
-    assert met == Met(backend, getattr(host(world, seen), family))
+    client, asked, backend, seen = (host(world, name) for name in way)
+    number = exposed[backend.name, protocol]["node_port"].port
+    met = ask(client, protocol, getattr(asked, family), number)
+    assert met == Met(backend.name, getattr(seen, family))
 
 
 @FAMILY

@@ -3,7 +3,8 @@
 Prints a list, one row a datagram: errno (a name, or null), `from`, the peer that recvfrom shows,
 `peer`, what getpeername shows (null when unconnected), and `said`, the answer. All datagrams
 leave the one socket, in order, each after the answer to the one before. `--connect` connects the
-socket anew for each; `--mapped` sends to ::ffff:ADDRESS by an IPv6 socket; `--source` is the client's address.
+socket anew for each; `--mapped` sends to ::ffff:ADDRESS by an IPv6 socket; `--source` is its own
+address.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 
