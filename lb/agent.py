@@ -68,7 +68,7 @@ class Agent:
         self._pins = Pins(settings.bpffs)
         self._programs = self._build()
         tables = in_kernel(self._pins)
-        reconciler = Reconciler(tables, guard=self._attach_guard)
+        reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
         # Sockets remember backends by id and generation, also over tables that start anew.
