@@ -75,7 +75,7 @@ class Agent:
             log.warning("%s", note)
         self._devices = Devices(settings.devices, on_devices, note)
         tables = in_kernel(self._pins)
-        reconciler = Reconciler(tables, guard=self._attach_guard)
+        reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
         # Sockets remember backends by id and generation, also over tables that start anew.
