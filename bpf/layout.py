@@ -138,6 +138,22 @@ class FlowState(IntEnum):
     CLOSING = 3
 
 
+class FlowTimeout(IntEnum):
+    """enum flow_timeout."""
+
+    NEW = 60
+    UDP = 180
+    TCP = 7200
+    CLOSING = 10
+
+
+class Snat(IntEnum):
+    """enum snat."""
+
+    FIRST_PORT = 49152
+    PORTS = 16384
+
+
 class RowSize(IntEnum):
     """enum row_size."""
 
@@ -164,7 +180,6 @@ class Reason(IntEnum):
     NO_ROUTE = 6
     HOP_LIMIT = 7
     REWRITE = 8
-    FRAGMENT = 9
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -556,10 +571,10 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
 class Row(msgspec.Struct, frozen=True, gc=False):
     """struct row."""
 
-    SIZE: ClassVar[int] = 840
-    LAYOUT: ClassVar[Struct] = Struct("<II32s32s768s")
-    DIGEST: ClassVar[str] = "483d4ead"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("lock", 0), Field("crowded", 4), Field("forth", 8), Field("back", 40), Field("flow", 72),)
+    SIZE: ClassVar[int] = 848
+    LAYOUT: ClassVar[Struct] = Struct("<QI4x32s32s768s")
+    DIGEST: ClassVar[str] = "921bc2a3"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("lock", 0), Field("crowded", 8), Field("forth", 16), Field("back", 48), Field("flow", 80),)
     lock: int
     crowded: int
     forth: tuple[int, ...]

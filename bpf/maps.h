@@ -9,6 +9,9 @@
 
 #include "types.h"
 
+/* The compiler keeps the order of stores around it. */
+#define barrier() asm volatile("" ::: "memory")
+
 #define TABLE(_type, _key, _leaf, _name, _size, _flags) \
 	BPF_F_TABLE(_type ":" PIN_##_name, _key, _leaf, _name, _size, _flags)
 

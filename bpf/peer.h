@@ -6,9 +6,6 @@
 
 #include "service.h"
 
-/* The compiler keeps the order of stores around it. */
-#define barrier() asm volatile("" ::: "memory")
-
 static __always_inline bool is_backend_of(const struct peer *peer, const struct addr *address,
 					  __be16 port)
 {

@@ -60,6 +60,17 @@ static __always_inline struct frontend *find_node_port(struct frontend_key *key,
 	return frontends.lookup(key);
 }
 
+/* May this source reach the service's load balancer addresses? */
+static __always_inline bool in_ranges(__u32 service, const struct addr *source)
+{
+	struct range_key key = {};
+
+	key.prefix = 160;
+	key.service = service;
+	key.source = *source;
+	return ranges.lookup(&key) != NULL;
+}
+
 /* NULL: no service's. Leaves `key` changed. */
 static __always_inline struct frontend *find_frontend(struct frontend_key *key, __u64 netns)
 {
@@ -99,6 +110,31 @@ static __always_inline __u32 any_backend(__u64 view)
 	return backend_at(view, ((__u64)bpf_get_prandom_u32() * view_count(view)) >> 32);
 }
 
+/* The backend at a place of a service's Maglev table; 0: none. */
+static __always_inline __u32 backend_in_ring(__u64 ring, __u32 place)
+{
+	__u32 index = view_line(ring) + place;
+	__u32 half = index & 1;
+	struct ring_slot *slot;
+
+	index >>= 1;
+	slot = rings.lookup(&index);
+	if (!slot)
+		return 0;
+	return half ? slot->pair >> 32 : (__u32)slot->pair;
+}
+
+/* The backend that a hash of 32 bits leads to, the same at each call while the view stays. */
+static __always_inline __u32 hashed_backend(const struct service *service, __u32 view, __u32 hash)
+{
+	__u64 list = service->view[view];
+	__u64 ring = service->ring;
+
+	if (view == VIEW_OUTSIDE && ring)
+		return backend_in_ring(ring, ((__u64)hash * view_count(ring)) >> 32);
+	return backend_at(list, ((__u64)hash * view_count(list)) >> 32);
+}
+
 /* Is the backend the one that was remembered, and not another under its id? */
 static __always_inline bool is_alive(const struct backend *backend, __u32 generation)
 {
@@ -126,7 +162,7 @@ static __always_inline __u32 remembered(const struct affinity_key *key,
 
 /* Session affinity: the timer starts again at every new connection, and only then. */
 static __always_inline __u32 sticky_backend(struct affinity_key *key, const struct service *service,
-					    __u32 view)
+					    __u32 view, __u32 hash)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct affinity memory = {};
@@ -134,7 +170,7 @@ static __always_inline __u32 sticky_backend(struct affinity_key *key, const stru
 	__u32 id = remembered(key, service, view, now);
 
 	if (!id)
-		id = any_backend(service->view[view]);
+		id = hashed_backend(service, view, hash);
 	backend = backends.lookup(&id);
 	if (!backend)
 		return 0;

@@ -70,7 +70,7 @@ static __always_inline __u32 choose(struct service *service, __u32 id, __u32 vie
 	key.client.word[3] = netns;
 	key.service = id;
 	key.kind = CLIENT_NETNS;
-	return sticky_backend(&key, service, view);
+	return sticky_backend(&key, service, view, bpf_get_prandom_u32());
 }
 
 /* Where a new connection to this address goes. `to` comes zeroed but for the frontend's
@@ -344,16 +344,6 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *pa
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
 		return false;
 	return !bpf_skb_load_bytes(skb, offset + 2, &packet->port, sizeof(packet->port));
-}
-
-static __always_inline bool in_ranges(__u32 service, const struct addr *source)
-{
-	struct range_key key = {};
-
-	key.prefix = 160;
-	key.service = service;
-	key.source = *source;
-	return ranges.lookup(&key) != NULL;
 }
 
 /* Egress of this cgroup's sockets. Source ranges are judged here and not at connect(), because

@@ -202,6 +202,21 @@ enum flow_state {
 	FLOW_CLOSING = 3,     /* TCP: FIN or RST was seen */
 };
 
+/* Seconds of silence after which a flow is forgotten. */
+enum flow_timeout {
+	TIMEOUT_NEW = 60,
+	TIMEOUT_UDP = 180,
+	TIMEOUT_TCP = 7200,
+	TIMEOUT_CLOSING = 10,
+};
+
+/* The ports of this node that stand for clients: the dynamic range (RFC 6335, 6). Each has its
+ * own row of flows. */
+enum snat {
+	SNAT_FIRST_PORT = 49152,
+	SNAT_PORTS = 16384,
+};
+
 /* A connection from outside, remembered once and found from both sides: by what the client
  * sends (client to frontend), and by what comes back (backend to client, or to `port`). */
 struct flow {
@@ -231,8 +246,9 @@ enum row_size {
 };
 
 struct row {
-	__u32 lock;    /* 1: somebody puts a flow in */
-	__u32 crowded; /* a flow had to go to one of the next rows */
+	__u64 lock;    /* 1: somebody puts a flow in; bcc's compiler swaps words of 64 bits only */
+	__u32 crowded; /* 1: a flow had to go to one of the next rows */
+	__u32 pad;
 	__u32 forth[8];
 	__u32 back[8];
 	struct flow flow[8];
@@ -265,7 +281,6 @@ enum reason {
 	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
 	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
 	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
-	REASON_FRAGMENT = 9,         /* dropped: a fragment whose first one was not seen */
 };
 
 struct reason_count {

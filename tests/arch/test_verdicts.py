@@ -25,7 +25,7 @@ def code(name: str) -> str:
 def test_no_bare_drop(name: str) -> None:
     """Only reason.h says fail or discard; elsewhere `refuse` and `discard` do, with a reason."""
     assert not re.search(
-        r"\b(SOCK_FAIL|SKB_DISCARD|XDP_DROP|XDP_ABORTED|TC_ACT_SHOT)\b", code(name)
+        r"\b(SOCK_FAIL|SKB_DISCARD|XDP_DROP|XDP_ABORTED|TC_ACT_SHOT|TC_DROP)\b", code(name)
     )
 
 
@@ -39,5 +39,5 @@ def test_no_verdict_is_a_number(name: str) -> None:
 @pytest.mark.parametrize("reason", [one for one in Reason if one], ids=lambda one: one.name)
 def test_every_reason_is_given_by_someone(reason: Reason) -> None:
     """A reason that nothing counts is a promise to users that nobody keeps."""
-    given = rf"\b(refuse|discard)\(REASON_{reason.name}\)"
+    given = rf"\b(refuse|discard|drop)\(REASON_{reason.name}\)"
     assert any(re.search(given, code(name)) for name in FILES)

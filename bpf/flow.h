@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* flow.h - the memory of connections from outside: found by what the client sends, and by what
+ * comes back. One entry a flow, so there is never half a pair.
+ *
+ * A client hashes to a row. A flow through a port of this node lies in the row of that very
+ * port, which makes the port a way to find it; so a row may serve as many flows at once as it
+ * has ways, if they lead to different backends. A row that has to send a flow on to the next is
+ * crowded, and look-ups follow. Reads and writes: flows. */
+#ifndef TIDEGATE_FLOW_H
+#define TIDEGATE_FLOW_H
+
+#include "packet.h"
+
+#define ROW_MASK (SNAT_PORTS - 1)
+#define ROW_TRIES 4
+
+static __always_inline __u64 mix(__u64 hash, __u64 value)
+{
+	hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ (hash >> 32);
+}
+
+static __always_inline __u64 mix_address(__u64 hash, const struct addr *address)
+{
+	hash = mix(hash, (__u64)address->word[0] << 32 | address->word[1]);
+	return mix(hash, (__u64)address->word[2] << 32 | address->word[3]);
+}
+
+/* The first row of a client's flows. */
+static __always_inline __u32 row_of(const struct addr *client, __be16 port, __u8 protocol)
+{
+	return (mix_address(mix(protocol, port), client) >> 16) & ROW_MASK;
+}
+
+/* Never 0. */
+static __always_inline __u32 tag_of(const struct ends *ends, __u8 protocol)
+{
+	__u64 hash = mix(protocol, (__u64)ends->source_port << 16 | ends->destination_port);
+
+	hash = mix_address(mix_address(hash, &ends->source), &ends->destination);
+	return (__u32)hash | 1;
+}
+
+static __always_inline bool is_forth(const struct flow *flow, const struct pkt *pkt)
+{
+	return flow->state != FLOW_FREE && flow->client_port == pkt->ends.source_port &&
+	       flow->frontend_port == pkt->ends.destination_port &&
+	       flow->protocol == pkt->protocol && same_address(&flow->client, &pkt->ends.source) &&
+	       same_address(&flow->frontend, &pkt->ends.destination);
+}
+
+static __always_inline bool is_back(const struct flow *flow, const struct pkt *pkt)
+{
+	if (flow->state == FLOW_FREE || flow->backend_port != pkt->ends.source_port ||
+	    flow->protocol != pkt->protocol || !same_address(&flow->backend, &pkt->ends.source))
+		return false;
+	if (flow->port)
+		return flow->port == pkt->ends.destination_port;
+	return flow->client_port == pkt->ends.destination_port &&
+	       same_address(&flow->client, &pkt->ends.destination);
+}
+
+/* The flow of a packet that a client sent; NULL: none. */
+static __always_inline struct flow *find_forth(const struct pkt *pkt)
+{
+	__u32 first = row_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
+	__u32 tag = tag_of(&pkt->ends, pkt->protocol);
+
+	for (__u32 try = 0; try < ROW_TRIES; try++) {
+		__u32 index = (first + try) & ROW_MASK;
+		struct row *row = flows.lookup(&index);
+
+		if (!row)
+			return NULL;
+		for (__u32 i = 0; i < ROW_WAYS; i++)
+			if (row->forth[i] == tag && is_forth(&row->flow[i], pkt))
+				return &row->flow[i];
+		if (!row->crowded)
+			return NULL;
+	}
+	return NULL;
+}
+
+static __always_inline struct flow *back_in_row(struct row *row, const struct pkt *pkt, __u32 tag)
+{
+	for (__u32 i = 0; i < ROW_WAYS; i++)
+		if (row->back[i] == tag && is_back(&row->flow[i], pkt))
+			return &row->flow[i];
+	return NULL;
+}
+
+/* The flow behind a port of this node that a packet came back to; NULL: none. */
+static __always_inline struct flow *find_back_by_port(const struct pkt *pkt)
+{
+	__u32 index = bpf_ntohs(pkt->ends.destination_port) - SNAT_FIRST_PORT;
+	struct row *row;
+
+	if (index >= SNAT_PORTS)
+		return NULL;
+	row = flows.lookup(&index);
+	return row ? back_in_row(row, pkt, tag_of(&pkt->ends, pkt->protocol)) : NULL;
+}
+
+/* The flow whose client a backend of this node answers; NULL: none. */
+static __always_inline struct flow *find_back_by_client(const struct pkt *pkt)
+{
+	__u32 first = row_of(&pkt->ends.destination, pkt->ends.destination_port, pkt->protocol);
+	__u32 tag = tag_of(&pkt->ends, pkt->protocol);
+
+	for (__u32 try = 0; try < ROW_TRIES; try++) {
+		__u32 index = (first + try) & ROW_MASK;
+		struct row *row = flows.lookup(&index);
+		struct flow *flow;
+
+		if (!row)
+			return NULL;
+		flow = back_in_row(row, pkt, tag);
+		if (flow || !row->crowded)
+			return flow;
+	}
+	return NULL;
+}
+
+static __always_inline bool is_over(const struct flow *flow, __u64 now)
+{
+	__u64 seconds = flow->protocol == IPPROTO_TCP ? TIMEOUT_TCP : TIMEOUT_UDP;
+
+	if (flow->state == FLOW_NEW)
+		seconds = TIMEOUT_NEW;
+	if (flow->state == FLOW_CLOSING)
+		seconds = TIMEOUT_CLOSING;
+	return flow->state == FLOW_FREE || now - flow->used > seconds * NSEC_PER_SEC;
+}
+
+/* A packet of the flow went by. `side`: bit 0 from the client, bit 1 from the backend. */
+static __always_inline void touch(struct flow *flow, const struct pkt *pkt, __u8 side)
+{
+	flow->used = bpf_ktime_get_ns();
+	flow->packets++;
+	flow->octets += pkt->octets;
+	if (pkt->tcp & TCP_FIN)
+		flow->finished |= side;
+	if (pkt->tcp & TCP_RST || flow->finished == 3)
+		flow->state = FLOW_CLOSING;
+	else if (side == 2 && flow->state == FLOW_NEW)
+		flow->state = FLOW_ESTABLISHED;
+}
+
+/* One program at a time puts flows into a row; packets of one client rarely meet here. */
+static __always_inline bool lock(struct row *row)
+{
+	for (int i = 0; i < 16; i++)
+		if (!__sync_val_compare_and_swap(&row->lock, 0, 1))
+			return true;
+	return false;
+}
+
+static __always_inline void unlock(struct row *row)
+{
+	__sync_val_compare_and_swap(&row->lock, 1, 0);
+}
+
+/* Do both stand for the same connection of a client? */
+static __always_inline bool is_same(const struct flow *a, const struct flow *b)
+{
+	return a->client_port == b->client_port && a->frontend_port == b->frontend_port &&
+	       a->protocol == b->protocol && same_address(&a->client, &b->client) &&
+	       same_address(&a->frontend, &b->frontend);
+}
+
+/* Which of a row's ways a new flow may have: a free one, else one that is over, else (`force`)
+ * the one silent for longest. ROW_WAYS: none, or its answers could not be told from another's;
+ * where only the client's own port could tell them, the client's newer flow takes the place. */
+static __always_inline __u32 room_for(struct row *row, const struct flow *flow, __u32 back,
+				      bool force)
+{
+	__u32 place = ROW_WAYS;
+	__u64 oldest = ~0ULL;
+
+	for (__u32 i = 0; i < ROW_WAYS; i++) {
+		struct flow *there = &row->flow[i];
+		bool over = is_over(there, flow->used);
+
+		if (row->back[i] == back && !over)
+			return flow->port && !is_same(there, flow) ? ROW_WAYS : i;
+		if (over && oldest) {
+			oldest = 0;
+			place = i;
+		} else if (force && there->used < oldest) {
+			oldest = there->used;
+			place = i;
+		}
+	}
+	return place;
+}
+
+/* Has this node a socket of its own that the answers would reach? */
+static __always_inline bool is_taken(struct __sk_buff *skb, const struct ends *back, __u8 protocol,
+				     bool v4)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	__u32 size = sizeof(tuple.ipv6);
+
+	if (v4) {
+		tuple.ipv4.saddr = back->source.word[3];
+		tuple.ipv4.daddr = back->destination.word[3];
+		tuple.ipv4.sport = back->source_port;
+		tuple.ipv4.dport = back->destination_port;
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &back->source, sizeof(back->source));
+		__builtin_memcpy(tuple.ipv6.daddr, &back->destination, sizeof(back->source));
+		tuple.ipv6.sport = back->source_port;
+		tuple.ipv6.dport = back->destination_port;
+	}
+	if (protocol == IPPROTO_TCP)
+		sk = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/* Puts a flow into a way of a row. The tags go first and come last: a look-up meanwhile misses. */
+static __always_inline struct flow *put(struct row *row, __u32 i, const struct flow *flow,
+					__u32 forth, __u32 back)
+{
+	if (i >= ROW_WAYS)
+		return NULL;
+	row->forth[i] = 0;
+	row->back[i] = 0;
+	barrier();
+	row->flow[i] = *flow;
+	barrier();
+	row->forth[i] = forth;
+	row->back[i] = back;
+	return &row->flow[i];
+}
+
+/* Remembers a new flow; `back` are the ends of its answers, whose port of this node is given
+ * here if the flow needs one. NULL: no port is free towards this backend. */
+static __always_inline struct flow *remember(struct __sk_buff *skb, const struct pkt *pkt,
+					     struct flow *flow, struct ends *back)
+{
+	__u32 first = row_of(&flow->client, flow->client_port, flow->protocol);
+	__u32 forth = tag_of(&pkt->ends, pkt->protocol);
+	bool has_port = flow->mode == FORWARDING_SNAT;
+	struct flow *kept = NULL;
+
+	/* Once more than there are rows to try: then the oldest of the first has to go. */
+	for (__u32 try = 0; try <= ROW_TRIES && !kept; try++) {
+		__u32 index = (try == ROW_TRIES ? first : first + try) & ROW_MASK;
+		struct row *row = flows.lookup(&index);
+		__u32 tag;
+
+		if (!row)
+			break;
+		if (has_port) {
+			flow->port = bpf_htons(SNAT_FIRST_PORT + index);
+			back->destination_port = flow->port;
+			if (is_taken(skb, back, pkt->protocol, pkt->v4)) {
+				row->crowded = 1;
+				continue;
+			}
+		}
+		tag = tag_of(back, pkt->protocol);
+		if (lock(row)) {
+			kept = put(row, room_for(row, flow, tag, try == ROW_TRIES), flow, forth,
+				   tag);
+			unlock(row);
+		}
+		if (!kept)
+			row->crowded = 1;
+	}
+	return kept;
+}
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* packet.h - reads a packet of a device: who sends what to whom. Never changes it.
+ * TCP and UDP right behind an IPv4 header (options included) or an IPv6 header; all else is
+ * left to others. */
+#ifndef TIDEGATE_PACKET_H
+#define TIDEGATE_PACKET_H
+
+#include "service.h"
+
+#define FRAGMENT_MASK bpf_htons(0x3fff) /* more fragments, or an offset (RFC 791) */
+
+enum tcp_flag {
+	TCP_FIN = 1,
+	TCP_SYN = 2,
+	TCP_RST = 4,
+	TCP_ACK = 16,
+};
+
+/* Both ends of a packet; what checksums cover lies side by side. */
+struct ends {
+	struct addr source;
+	struct addr destination;
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+struct pkt {
+	struct ends ends;
+	__u32 l4;     /* where TCP or UDP begins */
+	__u32 octets; /* of the IP packet */
+	__u8 protocol;
+	__u8 tcp; /* enum tcp_flag; 0 for UDP */
+	__u8 hops;
+	__u8 v4;
+};
+
+static __always_inline bool read_v4(struct __sk_buff *skb, struct pkt *pkt)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return false;
+	if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & FRAGMENT_MASK)
+		return false;
+	pkt->ends.source.word[2] = V4_PREFIX;
+	pkt->ends.source.word[3] = ip.saddr;
+	pkt->ends.destination.word[2] = V4_PREFIX;
+	pkt->ends.destination.word[3] = ip.daddr;
+	pkt->protocol = ip.protocol;
+	pkt->hops = ip.ttl;
+	pkt->l4 = ETH_HLEN + ip.ihl * 4;
+	pkt->v4 = 1;
+	return true;
+}
+
+static __always_inline bool read_v6(struct __sk_buff *skb, struct pkt *pkt)
+{
+	struct ipv6hdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
+		return false;
+	__builtin_memcpy(&pkt->ends.source, &ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(&pkt->ends.destination, &ip.daddr, sizeof(ip.daddr));
+	pkt->protocol = ip.nexthdr;
+	pkt->hops = ip.hop_limit;
+	pkt->l4 = ETH_HLEN + sizeof(ip);
+	return true;
+}
+
+/* False: none of our business. `pkt` comes zeroed. */
+static __always_inline bool read_packet(struct __sk_buff *skb, struct pkt *pkt)
+{
+	if (skb->vlan_present)
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (!read_v4(skb, pkt))
+			return false;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (!read_v6(skb, pkt))
+			return false;
+	} else {
+		return false;
+	}
+	pkt->octets = skb->len - ETH_HLEN;
+	if (bpf_skb_load_bytes(skb, pkt->l4, &pkt->ends.source_port, 4))
+		return false;
+	if (pkt->protocol == IPPROTO_TCP) /* a whole header: 13 is where its flags are */
+		return !bpf_skb_load_bytes(skb, pkt->l4 + 13, &pkt->tcp, 1) &&
+		       skb->len >= pkt->l4 + 20;
+	return pkt->protocol == IPPROTO_UDP && skb->len >= pkt->l4 + 8;
+}
+
+#endif
