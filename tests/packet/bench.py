@@ -21,7 +21,7 @@ from bpf import libbpf
 from bpf.layout import Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.module import Program
-from bpf.netns import entered
+from bpf.netns import cookie, entered
 from bpf.pins import Pins
 from lb.address import parse
 from lb.config import Settings
@@ -100,7 +100,7 @@ class Bench:
         self._now = 0.0
         with entered(self._path):
             self._device = socket.if_nametoindex("outside")
-        node = Node(0, HERE.addresses[0], HERE.addresses[1])
+            node = Node(cookie(), *HERE.addresses)
         self._pins.open_array("node").write(0, node.pack())
         addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         addresses.update(HERE.addresses, HERE.addresses)
