@@ -160,29 +160,21 @@ static __always_inline void unlock(struct row *row)
 	__sync_val_compare_and_swap(&row->lock, 1, 0);
 }
 
-/* Do both stand for the same connection of a client? */
-static __always_inline bool is_same(const struct flow *a, const struct flow *b)
-{
-	return a->client_port == b->client_port && a->frontend_port == b->frontend_port &&
-	       a->protocol == b->protocol && same_address(&a->client, &b->client) &&
-	       same_address(&a->frontend, &b->frontend);
-}
-
 /* Which of a row's ways a new flow may have: a free one, else one that is over, else (`force`)
  * the one silent for longest. ROW_WAYS: none, or its answers could not be told from another's;
  * where only the client's own port could tell them, the client's newer flow takes the place. */
-static __always_inline __u32 room_for(struct row *row, const struct flow *flow, __u32 back,
-				      bool force)
+static __always_inline __u32 room_for(struct row *row, const struct pkt *pkt, __u32 back,
+				      __be16 port, __u64 now, bool force)
 {
 	__u32 place = ROW_WAYS;
 	__u64 oldest = ~0ULL;
 
 	for (__u32 i = 0; i < ROW_WAYS; i++) {
 		struct flow *there = &row->flow[i];
-		bool over = is_over(there, flow->used);
+		bool over = is_over(there, now);
 
 		if (row->back[i] == back && !over)
-			return flow->port && !is_same(there, flow) ? ROW_WAYS : i;
+			return port && !is_forth(there, pkt) ? ROW_WAYS : i;
 		if (over && oldest) {
 			oldest = 0;
 			place = i;
@@ -225,57 +217,76 @@ static __always_inline bool is_taken(struct __sk_buff *skb, const struct ends *b
 }
 
 /* Puts a flow into a way of a row. The tags go first and come last: a look-up meanwhile misses. */
-static __always_inline struct flow *put(struct row *row, __u32 i, const struct flow *flow,
-					__u32 forth, __u32 back)
+static __always_inline struct flow *put(struct row *row, __u32 i, const struct pkt *pkt,
+					const struct backend *backend)
 {
+	struct flow *flow;
+
 	if (i >= ROW_WAYS)
 		return NULL;
 	row->forth[i] = 0;
 	row->back[i] = 0;
 	barrier();
-	row->flow[i] = *flow;
-	barrier();
-	row->forth[i] = forth;
-	row->back[i] = back;
-	return &row->flow[i];
+	flow = &row->flow[i];
+	flow->client = pkt->ends.source;
+	flow->frontend = pkt->ends.destination;
+	flow->backend = backend->address;
+	flow->client_port = pkt->ends.source_port;
+	flow->frontend_port = pkt->ends.destination_port;
+	flow->backend_port = backend->port;
+	flow->service = backend->service;
+	flow->generation = backend->generation;
+	flow->protocol = pkt->protocol;
+	flow->state = FLOW_NEW;
+	flow->mode = backend->views & BACKEND_HERE ? FORWARDING_LOCAL : FORWARDING_SNAT;
+	flow->finished = 0;
+	flow->packets = 0;
+	flow->octets = 0;
+	return flow;
 }
 
-/* Remembers a new flow; `back` are the ends of its answers, whose port of this node is given
- * here if the flow needs one. NULL: no port is free towards this backend. */
+/* Remembers a new flow to a backend. The source of its answers is in `back` already, and their
+ * destination too, but for the port of this node that stands for a client of a backend
+ * elsewhere. NULL: no port is free towards this backend. */
 static __always_inline struct flow *remember(struct __sk_buff *skb, const struct pkt *pkt,
-					     struct flow *flow, struct ends *back)
+					     const struct backend *backend, __u32 id,
+					     struct ends *back)
 {
-	__u32 first = row_of(&flow->client, flow->client_port, flow->protocol);
-	__u32 forth = tag_of(&pkt->ends, pkt->protocol);
-	bool has_port = flow->mode == FORWARDING_SNAT;
-	struct flow *kept = NULL;
+	__u32 first = row_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
+	bool here = backend->views & BACKEND_HERE;
+	__u64 now = bpf_ktime_get_ns();
 
 	/* Once more than there are rows to try: then the oldest of the first has to go. */
-	for (__u32 try = 0; try <= ROW_TRIES && !kept; try++) {
+	for (__u32 try = 0; try <= ROW_TRIES; try++) {
 		__u32 index = (try == ROW_TRIES ? first : first + try) & ROW_MASK;
 		struct row *row = flows.lookup(&index);
-		__u32 tag;
+		__be16 port = here ? 0 : bpf_htons(SNAT_FIRST_PORT + index);
+		struct flow *flow = NULL;
+		__u32 tag, i;
 
 		if (!row)
-			break;
-		if (has_port) {
-			flow->port = bpf_htons(SNAT_FIRST_PORT + index);
-			back->destination_port = flow->port;
-			if (is_taken(skb, back, pkt->protocol, pkt->v4)) {
-				row->crowded = 1;
-				continue;
+			return NULL;
+		if (port)
+			back->destination_port = port;
+		if ((!port || !is_taken(skb, back, pkt->protocol, pkt->v4)) && lock(row)) {
+			tag = tag_of(back, pkt->protocol);
+			i = room_for(row, pkt, tag, port, now, try == ROW_TRIES);
+			flow = put(row, i, pkt, backend);
+			if (flow) {
+				flow->id = id;
+				flow->port = port;
+				flow->used = now;
+				barrier();
+				row->forth[i & (ROW_WAYS - 1)] = tag_of(&pkt->ends, pkt->protocol);
+				row->back[i & (ROW_WAYS - 1)] = tag;
 			}
-		}
-		tag = tag_of(back, pkt->protocol);
-		if (lock(row)) {
-			kept = put(row, room_for(row, flow, tag, try == ROW_TRIES), flow, forth,
-				   tag);
 			unlock(row);
 		}
-		if (!kept)
-			row->crowded = 1;
+		if (flow)
+			return flow;
+		row->crowded = 1;
 	}
-	return kept;
+	return NULL;
 }
 
 #endif

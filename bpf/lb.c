@@ -77,59 +77,44 @@ static __always_inline bool goes_on(const struct flow *flow, const struct pkt *p
 static __always_inline struct flow *begin(struct __sk_buff *skb, const struct pkt *pkt,
 					  const struct backend *backend, __u32 id)
 {
-	struct flow flow = {};
 	struct ends back = {};
 
-	flow.client = pkt->ends.source;
-	flow.frontend = pkt->ends.destination;
-	flow.backend = backend->address;
-	flow.client_port = pkt->ends.source_port;
-	flow.frontend_port = pkt->ends.destination_port;
-	flow.backend_port = backend->port;
-	flow.service = backend->service;
-	flow.id = id;
-	flow.generation = backend->generation;
-	flow.protocol = pkt->protocol;
-	flow.state = FLOW_NEW;
-	flow.mode = backend->views & BACKEND_HERE ? FORWARDING_LOCAL : FORWARDING_SNAT;
-	flow.used = bpf_ktime_get_ns();
-	back.source = flow.backend;
-	back.source_port = flow.backend_port;
-	back.destination = flow.client;
-	back.destination_port = flow.client_port;
-	if (flow.mode == FORWARDING_SNAT && !own_address(pkt->v4, &back.destination))
+	back.source = backend->address;
+	back.source_port = backend->port;
+	back.destination = pkt->ends.source;
+	back.destination_port = pkt->ends.source_port;
+	if (!(backend->views & BACKEND_HERE) && !own_address(pkt->v4, &back.destination))
 		return NULL;
-	return remember(skb, pkt, &flow, &back);
+	return remember(skb, pkt, backend, id, &back);
 }
 
-/* From the client to the backend. */
-static __always_inline int send_forth(struct __sk_buff *skb, const struct pkt *pkt,
-				      struct flow *flow)
+/* Which end of a flow sent a packet, as `touch` counts them. */
+enum side {
+	SIDE_CLIENT = 1,
+	SIDE_BACKEND = 2,
+};
+
+/* On to the other end of the flow. */
+static __always_inline int send(struct __sk_buff *skb, const struct pkt *pkt, struct flow *flow,
+				enum side side)
 {
 	struct ends to = pkt->ends;
 
-	touch(flow, pkt, 1);
-	to.destination = flow->backend;
-	to.destination_port = flow->backend_port;
-	if (flow->mode == FORWARDING_LOCAL)
-		return rewrite(skb, pkt, &to) ? TC_NEXT : drop(REASON_REWRITE);
-	to.source_port = flow->port;
-	if (!own_address(pkt->v4, &to.source))
-		return drop(REASON_NO_ROUTE);
-	return forward(skb, pkt, &to);
-}
-
-/* From a backend of another node to the client. */
-static __always_inline int send_back(struct __sk_buff *skb, const struct pkt *pkt,
-				     struct flow *flow)
-{
-	struct ends to = {};
-
-	touch(flow, pkt, 2);
-	to.source = flow->frontend;
-	to.source_port = flow->frontend_port;
-	to.destination = flow->client;
-	to.destination_port = flow->client_port;
+	touch(flow, pkt, side);
+	if (side == SIDE_CLIENT) {
+		to.destination = flow->backend;
+		to.destination_port = flow->backend_port;
+		if (flow->mode == FORWARDING_LOCAL)
+			return rewrite(skb, pkt, &to) ? TC_NEXT : drop(REASON_REWRITE);
+		to.source_port = flow->port;
+		if (!own_address(pkt->v4, &to.source))
+			return drop(REASON_NO_ROUTE);
+	} else {
+		to.source = flow->frontend;
+		to.source_port = flow->frontend_port;
+		to.destination = flow->client;
+		to.destination_port = flow->client_port;
+	}
 	return forward(skb, pkt, &to);
 }
 
@@ -141,8 +126,9 @@ static __always_inline int empty(__u64 view)
 	return drop(REASON_NO_BACKEND);
 }
 
-static __always_inline int balance(struct __sk_buff *skb, const struct pkt *pkt,
-				   const struct frontend *frontend)
+/* The flow of a packet that came to a service, known or new; NULL: `verdict` is the end. */
+static __always_inline struct flow *balance(struct __sk_buff *skb, const struct pkt *pkt,
+					    const struct frontend *frontend, int *verdict)
 {
 	struct flow *flow = find_forth(pkt);
 	__u32 id = frontend->service;
@@ -151,45 +137,69 @@ static __always_inline int balance(struct __sk_buff *skb, const struct pkt *pkt,
 	__u32 view, chosen;
 
 	if (flow && goes_on(flow, pkt, id))
-		return send_forth(skb, pkt, flow);
+		return flow;
 	if (flow)
 		flow->state = FLOW_FREE;
+	*verdict = TC_NEXT;
 	service = services.lookup(&id);
 	if (!service)
-		return drop(REASON_NO_BACKEND);
+		return NULL;
 	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
-	if (!view_count(service->view[view]))
-		return empty(service->view[view]);
+	if (!view_count(service->view[view])) {
+		*verdict = empty(service->view[view]);
+		return NULL;
+	}
 	chosen = choose(pkt, service, id, view);
 	backend = backends.lookup(&chosen);
-	if (!backend || !chosen)
-		return drop(REASON_NO_BACKEND);
+	if (!backend || !chosen) {
+		*verdict = drop(REASON_NO_BACKEND);
+		return NULL;
+	}
 	flow = begin(skb, pkt, backend, chosen);
-	return flow ? send_forth(skb, pkt, flow) : drop(REASON_NO_PORT);
+	if (!flow)
+		*verdict = drop(REASON_NO_PORT);
+	return flow;
+}
+
+/* The flow of a packet from a client; NULL: `verdict` is the end, or the next filter's turn. */
+static __always_inline struct flow *from_client(struct __sk_buff *skb, const struct pkt *pkt,
+						int *verdict)
+{
+	struct frontend_key key = {};
+	struct frontend *frontend;
+
+	*verdict = TC_NEXT;
+	key.address = pkt->ends.destination;
+	key.port = pkt->ends.destination_port;
+	key.protocol = pkt->protocol;
+	frontend = find_frontend(&key, 0);
+	if (!frontend)
+		return NULL;
+	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source)) {
+		*verdict = drop(REASON_SOURCE_RANGE);
+		return NULL;
+	}
+	return balance(skb, pkt, frontend, verdict);
 }
 
 /* tc ingress of a device. */
 int lb_in(struct __sk_buff *skb)
 {
-	struct frontend_key key = {};
-	struct frontend *frontend;
+	enum side side = SIDE_BACKEND;
 	struct pkt pkt = {};
 	struct flow *flow;
+	int verdict;
 
 	if (!read_packet(skb, &pkt))
 		return TC_NEXT;
 	flow = find_back_by_port(&pkt);
-	if (flow)
-		return send_back(skb, &pkt, flow);
-	key.address = pkt.ends.destination;
-	key.port = pkt.ends.destination_port;
-	key.protocol = pkt.protocol;
-	frontend = find_frontend(&key, 0);
-	if (!frontend)
-		return TC_NEXT;
-	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt.ends.source))
-		return drop(REASON_SOURCE_RANGE);
-	return balance(skb, &pkt, frontend);
+	if (!flow) {
+		side = SIDE_CLIENT;
+		flow = from_client(skb, &pkt, &verdict);
+		if (!flow)
+			return verdict;
+	}
+	return send(skb, &pkt, flow, side);
 }
 
 /* tc egress of a device: answers of backends on this node. */
@@ -204,7 +214,7 @@ int lb_out(struct __sk_buff *skb)
 	flow = find_back_by_client(&pkt);
 	if (!flow)
 		return TC_NEXT;
-	touch(flow, &pkt, 2);
+	touch(flow, &pkt, SIDE_BACKEND);
 	to.source = flow->frontend;
 	to.source_port = flow->frontend_port;
 	to.destination = pkt.ends.destination;

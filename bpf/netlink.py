@@ -12,6 +12,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV6_IFADDR,
     RTMGRP_IPV6_ROUTE,
+    RTMGRP_LINK,
 )
 
 __all__ = ["Held", "NetlinkError", "Watch", "addresses", "default_devices"]
@@ -58,10 +59,11 @@ def default_devices() -> list[str]:
 
 
 class Watch:
-    """Says when addresses or routes changed. Opened in the namespace that is watched."""
+    """Says when devices, addresses or routes changed. Opened in the namespace that is watched."""
 
     def __init__(self) -> None:
         groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
+        groups |= RTMGRP_LINK
         self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._link.bind((0, groups))
         self._link.settimeout(0)

@@ -14,7 +14,7 @@ import ctypes
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bpf.layout import TABLES
@@ -71,7 +71,7 @@ class Pins:
         self.links = folder / "links"
         self._built: dict[str, Path] = {}
         self.made_anew = False
-        """The last build made a table. Programs that are attached still look into the old ones,
+        """A build made a table. Programs that are attached still look into the old ones,
         so the new ones are to be filled before the new programs take over."""
 
     def map_path(self, name: str, entries: int) -> Path:
@@ -115,7 +115,7 @@ class Pins:
         folder = self.folder / "programs" / digest
         complete = all((folder / program.name).exists() for program in programs)
         self._built = {name: Path(path) for name, path in pins.items()}
-        self.made_anew = any(before[name] != path for name, path in self._built.items())
+        self.made_anew |= any(before[name] != path for name, path in self._built.items())
         if complete and all(path.exists() for path in self._built.values()):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -147,10 +147,10 @@ class Pins:
             raise FileNotFoundError(2, f"no map {name} under {self.folder}")
         return path
 
-    def sweep(self, programs: Path, entries: Mapping[str, int]) -> None:
+    def sweep(self, programs: Collection[Path], entries: Mapping[str, int]) -> None:
         """Removes builds and tables that are no longer in use. Raises OSError."""
         for folder in (self.folder / "programs").iterdir():
-            if folder != programs:
+            if folder not in programs:
                 shutil.rmtree(folder)
         used = {self.map_path(name, entries[name]) for name in TABLES}
         for path in (self.folder / "maps").iterdir():

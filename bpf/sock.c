@@ -73,22 +73,27 @@ static __always_inline __u32 choose(struct service *service, __u32 id, __u32 vie
 	return sticky_backend(&key, service, view, bpf_get_prandom_u32());
 }
 
-/* Where a new connection to this address goes. `to` comes zeroed but for the frontend's
- * address and port. */
-static __always_inline int translate(struct bpf_sock_addr *ctx, struct peer *to)
+/* The frontend at the address and port that `to` names; NULL: no service's. */
+static __always_inline struct frontend *frontend_of(const struct bpf_sock_addr *ctx,
+						    const struct peer *to, __u64 netns)
 {
-	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct frontend_key key = {};
-	struct frontend *frontend;
+
+	key.address = to->frontend;
+	key.port = to->frontend_port;
+	key.protocol = ctx->protocol;
+	return find_frontend(&key, netns);
+}
+
+/* Where a new connection to this frontend goes. `to` comes zeroed but for the frontend's
+ * address and port. */
+static __always_inline int translate(const struct frontend *frontend, struct peer *to, __u64 netns)
+{
 	struct service *service;
 	struct backend *backend;
 	__u32 view, id;
 	__u64 list;
 
-	key.address = to->frontend;
-	key.port = to->frontend_port;
-	key.protocol = ctx->protocol;
-	frontend = find_frontend(&key, netns);
 	if (!frontend)
 		return OUTCOME_FOREIGN;
 	id = frontend->service;
@@ -129,9 +134,11 @@ static __always_inline bool is_ours(const struct bpf_sock_addr *ctx)
 /* connect(): fills `to`; the caller writes its address back on SOCK_PROCEED if it has a port. */
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, struct peer *to)
 {
+	__u64 netns = bpf_get_netns_cookie(ctx);
+
 	if (!ctx->sk)
 		return SOCK_PROCEED;
-	switch (translate(ctx, to)) {
+	switch (translate(frontend_of(ctx, to, netns), to, netns)) {
 	case OUTCOME_FOREIGN:
 		forget_connected(ctx->sk);
 		return SOCK_PROCEED;
@@ -176,15 +183,17 @@ int connect6(struct bpf_sock_addr *ctx)
 	return verdict;
 }
 
-/* The backend that this socket's datagrams to the frontend went to, while it lives. It may have
- * left its list for draining; once it is gone the next datagram goes elsewhere. */
-static __always_inline bool same_as_before(struct peers *peers, struct peer *to)
+/* The backend that this socket's datagrams to the frontend went to, while it lives and the
+ * frontend leads to the same service. It may have left its list for draining; once it is gone
+ * the next datagram goes elsewhere. */
+static __always_inline bool same_as_before(struct peers *peers, const struct frontend *frontend,
+					   struct peer *to)
 {
 	struct peer *before = peer_by_frontend(peers, &to->frontend, to->frontend_port);
 	struct backend *backend;
 	__u32 id;
 
-	if (!before || !before->backend)
+	if (!before || !before->backend || before->service != frontend->service)
 		return false;
 	id = before->backend;
 	backend = backends.lookup(&id);
@@ -198,15 +207,18 @@ static __always_inline bool same_as_before(struct peers *peers, struct peer *to)
 /* sendto() and sendmsg() with an address, on UDP sockets. */
 static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, struct peer *to)
 {
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct frontend *frontend;
 	struct peers *peers;
 	struct peer *stale;
 
 	if (!ctx->sk)
 		return SOCK_PROCEED;
+	frontend = frontend_of(ctx, to, netns);
 	peers = unconnected.sk_storage_get(ctx->sk, 0, 0);
-	if (peers && same_as_before(peers, to))
+	if (peers && frontend && same_as_before(peers, frontend, to))
 		return SOCK_PROCEED;
-	switch (translate(ctx, to)) {
+	switch (translate(frontend, to, netns)) {
 	case OUTCOME_FOREIGN:
 		/* Talked to by its own address from now on: replies keep it. */
 		stale = peers ? peer_by_backend(peers, &to->frontend, to->frontend_port) : NULL;

@@ -202,12 +202,12 @@ enum flow_state {
 	FLOW_CLOSING = 3,     /* TCP: FIN or RST was seen */
 };
 
-/* Seconds of silence after which a flow is forgotten. */
+/* Seconds without a packet after which a flow is over. */
 enum flow_timeout {
-	TIMEOUT_NEW = 60,
-	TIMEOUT_UDP = 180,
-	TIMEOUT_TCP = 7200,
-	TIMEOUT_CLOSING = 10,
+	TIMEOUT_NEW = 60,     /* FLOW_NEW */
+	TIMEOUT_UDP = 180,    /* FLOW_ESTABLISHED of UDP */
+	TIMEOUT_TCP = 7200,   /* FLOW_ESTABLISHED of TCP */
+	TIMEOUT_CLOSING = 10, /* FLOW_CLOSING */
 };
 
 /* The ports of this node that stand for clients: the dynamic range (RFC 6335, 6). Each has its

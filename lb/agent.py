@@ -17,22 +17,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bpf import libbpf, netlink, netns
-from bpf.layout import Node
+from bpf import libbpf, netlink, netns, tc
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.module import CompileError
 from bpf.pins import Pins, mount
 from bpf.probe import has_set_retval
-from lb.address import Address
+from lb.address import Address, family
 from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
+from lb.devices import Devices, xdp_reason
 from lb.errors import KernelRefused
-from lb.here import Addresses
+from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
 from lb.looking import exclusive
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
+from lb.reserved import reserve
 from lb.show import counted
 from lb.sources import Source
 from lb.status import differences, status
@@ -52,7 +53,7 @@ with Python's own 700 it walks them again and again, and finds nothing."""
 class Agent:
     """One node's agent. Raises BadInput, KernelRefused when it cannot start."""
 
-    def __init__(self, settings: Settings, source: Source) -> None:
+    def __init__(self, settings: Settings, source: Source, *, xdp: str = "auto") -> None:
         # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         gc.set_threshold(*COLLECT_EVERY)
@@ -66,17 +67,26 @@ class Agent:
         # It reads its first full state while the compiler works.
         threading.Thread(target=self._run_source, name="source", daemon=True).start()
         self._pins = Pins(settings.bpffs)
-        self._programs = self._build()
+        self._xdp = xdp
+        self._programs, on_devices = self._build()
+        self._builds = (self._programs, on_devices)
+        note = reserve()
+        if note:
+            log.warning("%s", note)
+        self._devices = Devices(settings.devices, on_devices, note)
         tables = in_kernel(self._pins)
         reconciler = Reconciler(tables, guard=self._attach_guard)
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
         # Sockets remember backends by id and generation, also over tables that start anew.
         reconciler.placer.begin_generations(int(time.time()) & 0x7FFFFFFF)
-        self._pins.open_array("node").write(0, Node(netns.cookie(), bytes(16), bytes(16)).pack())
         path = self._pins.find_map("connected")
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
-        self.controller = Controller(settings, reconciler, addresses, self._reap)
+        identity = Identity(self._pins.open_array("node"), netns.cookie())
+        identity.update(settings.node_ips)
+        self.controller = Controller(
+            settings, reconciler, addresses, self._reap, identify=identity.update
+        )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._letterbox.lead_to(self.controller)
 
@@ -86,6 +96,8 @@ class Agent:
         if not self._pins.made_anew:
             self._attach()
         self._look_at_devices()
+        if not self._pins.made_anew:
+            self._start_devices()
         server.start()
         self._reaper.start()
         self._serve_metrics()
@@ -121,11 +133,15 @@ class Agent:
         collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
         serve(collector, self._settings.metrics)
 
-    def _build(self) -> Path:
+    def _build(self) -> tuple[Path, Path]:
         settings = self._settings
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
-            return self._pins.build("sock.c", (*SOCKET_HOOKS, GUARD), settings.sizes, defines)
+            sockets = (*SOCKET_HOOKS, GUARD)
+            return (
+                self._pins.build("sock.c", sockets, settings.sizes, defines),
+                self._pins.build("lb.c", tc.PROGRAMS, settings.sizes, {}),
+            )
         except (CompileError, OSError) as error:
             raise KernelRefused(f"programs: {error}; see tidegate check") from error
 
@@ -139,7 +155,7 @@ class Agent:
                 attach(hook, self._programs, self._pins.links, settings.cgroup)
             except OSError as error:
                 raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
-        self._pins.sweep(self._programs, settings.sizes)
+        self._pins.sweep(self._builds, settings.sizes)
 
     def _attach_guard(self) -> None:
         attach(GUARD, self._programs, self._pins.links, self._settings.cgroup)
@@ -149,7 +165,10 @@ class Agent:
 
     def _look_at_devices(self) -> None:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]
-        self.controller.devices(held, netlink.default_devices())
+        default = netlink.default_devices()
+        self.controller.devices(held, default)
+        if self._devices.follow(default):
+            self.controller.note()
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
@@ -171,6 +190,7 @@ class Agent:
         if self._pins.made_anew:
             try:
                 self._attach()
+                self._start_devices()
             except KernelRefused as error:
                 log.critical("%s", error)
                 self._failed = error
@@ -182,6 +202,13 @@ class Agent:
             address = "\0" + path[1:] if path.startswith("@") else path
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.sendto(b"READY=1\n", address)
+
+    def _start_devices(self) -> None:
+        try:
+            self._devices.start()
+        except (OSError, netlink.NetlinkError) as error:
+            raise KernelRefused(f"devices: {error}") from error
+        self.controller.note()
 
     def _reap(self, work: Work) -> None:
         self._reaper.give(work)
@@ -201,16 +228,24 @@ class Agent:
             if "after" in query:
                 after = int(query["after"])
                 controller.lock.wait_for(lambda: controller.revision > after, timeout=25)
-            return status(controller, self._hooks(), self._reaper.ended)
+            families = {family(address) for address in controller.here.addresses}
+        features = {
+            "north-south": self._devices.feature(families),
+            "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
+        }
+        with controller.lock:
+            return status(controller, self._hooks(), self._reaper.ended, features)
 
     def _hooks(self) -> dict[str, bool]:
         links, cgroup = self._pins.links, self._settings.cgroup
         return {hook.name: is_attached(hook, links, cgroup) for hook in SOCKET_HOOKS}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
+        detached = self._devices.detached()
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
+        lines += detached
         return {"good": not lines, "differences": lines}
 
 

@@ -20,7 +20,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "devices": "", "pod_devices": "auto", "xdp": "auto", "forwarding": "snat",
+    "pod_devices": "auto", "forwarding": "snat",
     "dsr_dispatch": "ipip", "algorithm": "maglev", "maglev_table_size": "16381",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
     "healthz_bind_address": "0.0.0.0:10256",
@@ -87,6 +87,18 @@ def _later(function: Any) -> Any:
     metavar="IP[,IP6]",
     help="The node's own addresses.  "
     "[default: from the Node object, else of the device with the default route]",
+)
+@click.option(
+    "--devices",
+    default="",
+    metavar="NAME,...",
+    help="Where traffic from outside enters.  [default: devices with a default route]",
+)
+@click.option(
+    "--xdp",
+    type=click.Choice(["auto", "native", "generic", "off"]),
+    default="auto",
+    hidden=True,
 )
 @click.option(
     "--nodeport-addresses",
@@ -168,7 +180,7 @@ def agent(context: click.Context, /, **flags: Any) -> None:
     try:
         if flags["bandwidth"] == "on":
             raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
-        _serve(_settings(flags))
+        _serve(_settings(flags), flags["xdp"])
     except TidegateError as error:
         click.echo(f"tidegate: {error}", err=True)
         sys.exit(error.status)
@@ -194,6 +206,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         proxy_mode=flags["proxy_mode"],
         localhost_nodeports=flags["iptables_localhost_nodeports"],
         metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
+        devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
@@ -201,10 +214,10 @@ def _settings(flags: dict[str, Any]) -> Settings:
     )
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, xdp: str) -> None:
     from lb.agent import Agent  # noqa: PLC0415 - netlink and libbpf, only where needed
 
-    Agent(settings, _source(settings)).run()
+    Agent(settings, _source(settings), xdp=xdp).run()
 
 
 def _source(settings: Settings) -> Any:

@@ -106,7 +106,12 @@ SHOWN = {
     "affinity": {
         "service": "SERVICE", "client": "CLIENT", "backend": "BACKEND", "seconds_left": "LEFT",
     },
-    "drops": {"reason": "REASON", "count": "COUNT"},
+    "flows": {
+        "protocol": "PROTOCOL", "client": "CLIENT", "frontend": "FRONTEND", "backend": "BACKEND",
+        "mode": "MODE", "state": "STATE", "idle_seconds": "IDLE", "packets": "PACKETS",
+        "bytes": "BYTES", "service": "SERVICE",
+    },
+    "drops": {"reason": "REASON", "count": "COUNT", "meaning": "MEANING"},
     "maps": {
         "map": "MAP", "kind": "KIND", "entries": "ENTRIES", "capacity": "CAPACITY",
         "entry_bytes": "ENTRY", "memory_bytes": "MEMORY",
@@ -116,17 +121,27 @@ SHOWN = {
 
 @tidegate.command()
 @click.argument("what", type=click.Choice(list(SHOWN)), metavar="|".join(SHOWN))
+@click.option("--service", metavar="NAMESPACE/NAME", help="Only rows of this service.")
+@click.option("--address", metavar="IP", help="Only rows with this address on either side.")
 @BPFFS
 @API_SOCKET
 @OUTPUT
 @_answers
-def show(what: str, bpffs: Path, api_socket: Path, output: str) -> int:
+def show(  # noqa: PLR0913, PLR0917 - one argument an option
+    what: str,
+    service: str | None,
+    address: str | None,
+    bpffs: Path,
+    api_socket: Path,
+    output: str,
+) -> int:
     """What the pinned maps hold; works with the agent dead, too."""
     from lb.looking import rows  # noqa: PLC0415
+    from lb.narrow import narrowed  # noqa: PLC0415
     from lb.text import table  # noqa: PLC0415
     from lb.words import flattened  # noqa: PLC0415
 
-    found = rows(what, bpffs, api_socket)
+    found = narrowed(what, rows(what, bpffs, api_socket), service, address)
     if output == "json":
         _json(found)
     else:

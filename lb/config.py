@@ -56,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     localhost_nodeports: bool = True
     metrics: Listen | None = None
     """Where metrics are served; None: nowhere."""
+    devices: tuple[str, ...] = ()
+    """Where traffic from outside enters; empty: devices with a default route."""
     cgroup: Path
     bpffs: Path
     api_socket: Path

@@ -39,6 +39,8 @@ class Controller:
         reconciler: Reconciler,
         addresses: Addresses,
         reap: Callable[[Work], None],
+        *,
+        identify: Callable[[Collection[Address]], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.reconciler = reconciler
@@ -53,7 +55,7 @@ class Controller:
         """What went wrong with the node itself; empty if nothing."""
         self.lock = threading.Condition()
         """Guards everything here; notified when `revision` moves on."""
-        self._reap = reap
+        self._reap, self._identify = reap, identify
         self._inbox: list[Change] = []
         self._held: list[tuple[Address, str]] | None = None
         self._known: list[tuple[Address, str]] = []
@@ -88,6 +90,12 @@ class Controller:
         """The addresses of this node with their devices, and the devices with default routes."""
         with self.lock:
             self._held, self._default_devices = held, default
+        self._wake.set()
+
+    def note(self) -> None:
+        """Something changed that only the status shows."""
+        with self.lock:
+            self._news = True
         self._wake.set()
 
     # --- the loop --------------------------------------------------------------------------
@@ -183,6 +191,7 @@ class Controller:
         try:
             addresses = [address for address, _ in self._known]
             self._news |= self.addresses.update(addresses, here.addresses)
+            self._identify(here.addresses)
         except OSError as error:
             self.error = f"addresses: {error}"
         self._news |= self.error != before

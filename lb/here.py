@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bpf.layout import NodeAddress
-from bpf.maps import Hash
+from bpf.layout import Node, NodeAddress
+from bpf.maps import Array, Hash
 from lb.address import Address, Family, family
 from lb.config import Settings
 from lb.nodeports import accepting
@@ -39,6 +39,21 @@ class Addresses:
             self._table.remove(gone)
         self._written = wanted
         return bool(changed or gone)
+
+
+class Identity:
+    """The table `node`: this network namespace and the node's primary addresses."""
+
+    def __init__(self, table: Array, netns: int) -> None:
+        self._table, self._netns = table, netns
+
+    def update(self, primary: Collection[Address]) -> None:
+        """Make the table say so; zeros where a family has no address. Raises OSError."""
+        own = {family(address): bytes(address) for address in primary}
+        v4, v6 = (own.get(one, bytes(16)) for one in (Family.IPV4, Family.IPV6))
+        wanted = Node(self._netns, v4, v6).pack()
+        if self._table.read(0) != wanted:
+            self._table.write(0, wanted)
 
 
 def one_of_each(addresses: Collection[Address]) -> tuple[Address, ...]:

@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bpf.netlink import NetlinkError
 from bpf.pins import Pins, is_bpffs, unmount
 from lb import show
 from lb.client import ask
+from lb.devices import take_off
 from lb.errors import AgentUnreachable, BadInput, KernelRefused
+from lb.reserved import release
 from lb.tables import in_kernel
 
 
@@ -27,6 +30,8 @@ def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
                 return show.backends(tables)
             case "affinity":
                 return show.affinity(tables, pins.open_hash("affinity"))
+            case "flows":
+                return show.flows(pins.open_array("flows"), tables.names)
             case "maps":
                 return show.maps(pins, tables)
             case _:
@@ -52,7 +57,13 @@ def clean(bpffs: Path) -> list[str]:
     if not is_bpffs(bpffs):
         return []  # no agent pins there, and whatever lies there is not ours
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
-    found = [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
+    try:
+        off = take_off()
+    except NetlinkError as error:
+        raise KernelRefused(f"filters of devices: {error}") from error
+    release()
+    found = [*(f"filters of {device}" for device in off)]
+    found += [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
     Pins(bpffs).remove()
     os.close(lock)
     unmount(bpffs)

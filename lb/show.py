@@ -6,7 +6,8 @@ Rows are plain dictionaries; the contract names their fields. Reads only.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bpf import libbpf
@@ -20,13 +21,16 @@ from bpf.layout import (
     FrontendKey,
     FrontendType,
     Load,
+    NameKind,
     NodeAddress,
     Reason,
     Scope,
 )
-from bpf.maps import Hash, totals
+from bpf.maps import Array, Hash, totals
 from bpf.pins import Pins
+from lb import flows as remembered
 from lb.address import Address, family, show, show_port
+from lb.names import unit_of, unpacked
 from lb.placing import Placed, Spot, Where
 from lb.plan import Backend, Plan, Unit
 from lb.restore import restore
@@ -177,6 +181,29 @@ def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
         "backend": show_port(*place),
         "seconds_left": round(seconds - age),
     }
+
+
+def flows(table: Array, names: Hash) -> list[Row]:
+    """One row a connection from outside that is alive, by client."""
+    now = time.monotonic_ns()
+    found = [flow for piece in _pieces(table) for flow in remembered.alive(piece, now)]
+    return remembered.rows(found, _units(names), now)
+
+
+def _pieces(table: Array) -> Iterator[bytes]:
+    for first in range(0, table.capacity, remembered.PIECE):
+        yield table.read(first, min(remembered.PIECE, table.capacity - first))
+
+
+def _units(names: Hash) -> dict[int, Unit]:
+    """By service id. What is no name of a unit is left out."""
+    units = {}
+    for key, value in names.items():
+        with suppress(ValueError, KeyError):
+            kind, number, text = unpacked(key, value)
+            if kind is NameKind.SERVICE:
+                units[number] = unit_of(text)
+    return units
 
 
 def maps(pins: Pins, tables: Tables) -> list[Row]:

@@ -5,6 +5,7 @@ Reads the controller's state under its lock and the maps; changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lb.controller import Controller
@@ -17,8 +18,16 @@ from lb.sources import Report
 NOT_YET = "not part of this version"
 
 
-def status(controller: Controller, hooks: dict[str, bool], sockets_ended: int) -> dict[str, Any]:
-    """The whole answer; `hooks` says which programs are attached. The caller holds the lock."""
+def status(
+    controller: Controller,
+    hooks: dict[str, bool],
+    sockets_ended: int,
+    features: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The whole answer; `hooks` says which programs are attached to sockets.
+
+    `features` are those of devices, as shown. The caller holds the lock.
+    """
     failing = _failing(controller)
     attached = all(hooks.values())
     missing = ", ".join(name for name, there in hooks.items() if not there)
@@ -27,7 +36,11 @@ def status(controller: Controller, hooks: dict[str, bool], sockets_ended: int) -
     return {
         "node": controller.settings.node_name,
         "zone": controller.here.zone,
-        "healthy": controller.is_synced and attached and not failing and not controller.error,
+        "healthy": controller.is_synced
+        and attached
+        and not failing
+        and not controller.error
+        and not any(one["state"] == "degraded" for one in features.values()),
         "error": controller.error,
         "revision": controller.revision,
         "source": source,
@@ -35,7 +48,7 @@ def status(controller: Controller, hooks: dict[str, bool], sockets_ended: int) -
         "backends": controller.reconciler.placer.backends.used,
         "features": {
             "socket-lb": socket_lb,
-            "xdp": {"state": "off", "reason": NOT_YET, "devices": {}},
+            **features,
             "bandwidth": {"state": "off", "reason": NOT_YET},
         },
         "failing": failing,

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+REASONS = {
+    "no_backend": "refused: no usable backend anywhere",
+    "no_local_backend": "dropped: Local policy, none on this node",
+    "source_range": "dropped: the source is in none of the ranges",
+    "no_memory": "refused: no room for the socket's state",
+    "no_port": "dropped: no port of this node is free towards the backend",
+    "no_route": "dropped: this node knows no way there",
+    "hop_limit": "dropped: the packet has been through too many hops",
+    "rewrite": "dropped: the kernel did not let the packet be rewritten",
+    "fragment": "dropped: a fragment whose first one was not seen",
+}
+"""What each reason means, as bpf/types.h and the README say it."""
+
 
 def status_text(status: dict[str, Any]) -> str:
     """The whole status in a few lines, what is wrong last and complete."""
@@ -46,6 +59,10 @@ def flattened(what: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             return [row | {"service": _subject(row), "backend": _place(row)} for row in rows]
         case "affinity":
             return [row | {"service": _subject(row)} for row in rows]
+        case "flows":
+            return [row | {"service": _subject(row) if row["name"] else None} for row in rows]
+        case "drops":
+            return [row | {"meaning": REASONS[row["reason"]]} for row in rows]
         case _:
             return rows
 

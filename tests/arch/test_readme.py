@@ -12,6 +12,7 @@ import pytest
 from bpf.layout import Reason
 from bpf.probe import features
 from lb.cli import tidegate
+from lb.words import REASONS
 from tests.bed.process import REPOSITORY
 
 TEXT = (REPOSITORY / "README.md").read_text()
@@ -66,10 +67,11 @@ def test_its_requirements_are_those_that_check_looks_for() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    """The table of reasons is bpf/types.h's."""
+    """The table of reasons is bpf/types.h's, and so is what `show drops` says."""
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", TEXT.partition("**Reasons**")[2], re.MULTILINE)
     said = re.findall(
         r"REASON_(\w+) = \d+,\s+/\* (.+) \*/", (REPOSITORY / "bpf/types.h").read_text()
     )
     assert rows == [(name.lower(), meaning) for name, meaning in said]
+    assert rows == list(REASONS.items())
     assert [name for name, _ in said] == [one.name for one in Reason if one is not Reason.NONE]

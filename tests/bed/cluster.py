@@ -71,6 +71,10 @@ class Cluster:
     ) -> None:
         self.close()
 
+    def route(self, prefixes: network.Pair, node: Node) -> None:
+        """Lead traffic for these addresses, or prefixes, from outside to a node."""
+        self.claim.enter("wire", network.wire_routes(prefixes, node.addresses))
+
     def close(self) -> None:
         """Take everything down, unless it is to be kept; again is harmless."""
         if self not in _open:

@@ -146,6 +146,13 @@ def wire_ports(count: int) -> str:
     )
 
 
+def wire_routes(prefixes: Pair, via: Pair) -> str:
+    """The way from the wire to addresses that a node attracts, as by BGP or a cloud's route."""
+    return _script(
+        {}, [f"route replace {one} via {to}" for one, to in zip(prefixes, via, strict=True)]
+    )
+
+
 def pod(own: Pair, router: Pair, device: str, node_namespace: str) -> str:
     """A pod; `device` is the node's end of its cable."""
     return _script(

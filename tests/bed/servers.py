@@ -30,7 +30,14 @@ http {{
     server {{
         listen {port} backlog=4096;
         listen [::]:{port} backlog=4096;
-        return 200 '{text}\\n';
+        location / {{
+            return 200 '{text}\\n';
+        }}
+        location /files/ {{
+            root {folder};
+            dav_methods PUT;
+            client_max_body_size 64m;
+        }}
     }}
 }}
 """
@@ -43,15 +50,19 @@ class ServerHost(Host):
     """
 
     def nginx(self, port: int = 8080, text: str | None = None) -> Process:
-        """Debian's nginx. Answers `text`, or JSON: pod, client, client_port, local, local_port."""
+        """Debian's nginx. Answers `text`, or JSON: pod, client, client_port, local, local_port.
+
+        Below /files/ it keeps what is PUT there, and gives it back.
+        """
         seen = {"pod": self.name, "client": "$remote_addr", "client_port": "$remote_port"}
         local = {"local": "$server_addr", "local_port": "$server_port"}
         folder = self.directory / f"nginx-{port}"
-        folder.mkdir()
+        (folder / "files").mkdir(parents=True)
         config = folder / "nginx.conf"
         # Ports are numbers in JSON, so nginx's variables for them stand bare.
         answer = re.sub(r'"(\$\w+_port)"', r"\1", json.dumps(seen | local))
-        config.write_text(_NGINX.format(port=port, text=answer if text is None else text))
+        answer = answer if text is None else text
+        config.write_text(_NGINX.format(port=port, text=answer, folder=folder))
         return self.spawn(
             "nginx", "-p", str(folder), "-c", str(config), "-e", "stderr",
             ready=lambda process: self.listens(process, port, "tcp", "tcp6"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bed import Cluster, Host, Pod, missing
+from tests.net.outside import SERVICES, Outside
 from tests.net.world import World
 
 HERE = Path(__file__).parent
@@ -76,6 +77,13 @@ def world(
         yield world
     finally:
         world.close()
+
+
+@pytest.fixture(scope="module")
+def outside(world: World) -> Outside:
+    """The client beyond the router, whose way to all services leads through n1."""
+    world.cluster.route(SERVICES, world.node)
+    return Outside(world)
 
 
 @pytest.fixture(params=["pod", "node"])

@@ -90,9 +90,9 @@ class World:
         """A node port that nobody had before."""
         return 30000 + next(self._numbers)
 
-    def node_of(self, pod: Pod) -> str:
-        """The name of a pod's node."""
-        return next(node.name for node in self.cluster.nodes if pod in node.pods)
+    def node_of(self, host: Host) -> str:
+        """The name of a pod's node, or of the node itself."""
+        return next(node.name for node in self.cluster.nodes if host in (node, *node.pods))
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -112,7 +112,9 @@ class World:
         with self.change():
             self.manifests.remove(f"{name}.yaml")
 
-    def serve(self, name: str, pods: Iterable[Pod], *, at: Pair | None = None, **spec: Any) -> Pair:
+    def serve(
+        self, name: str, pods: Iterable[Host], *, at: Pair | None = None, **spec: Any
+    ) -> Pair:
         """Write a service as `objects` has it, by default at new addresses; those addresses."""
         at = at or self.vip()
         self.write(name, *self.objects(name, pods, at, **spec))
@@ -121,7 +123,7 @@ class World:
     def objects(
         self,
         name: str,
-        pods: Iterable[Pod],
+        pods: Iterable[Host],
         at: Pair,
         *,
         target: int = WEB,
@@ -138,7 +140,7 @@ class World:
     def slices(
         self,
         name: str,
-        pods: Iterable[Pod],
+        pods: Iterable[Host],
         *,
         target: int = WEB,
         protocol: str = "TCP",

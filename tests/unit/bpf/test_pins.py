@@ -74,7 +74,7 @@ def test_another_size_carries_entries_over(bpffs: Path) -> None:
     assert is_filled(after)
     assert after.open_array("services").capacity == 128
     assert len(maps(bpffs)) == len(TABLES) + 3
-    after.sweep(programs, LARGE)
+    after.sweep([programs], LARGE)
     assert maps(bpffs) == sorted(after.map_path(name, LARGE[name]).name for name in TABLES)
     assert list((bpffs / "programs").iterdir()) == [programs]
     assert is_filled(Pins(bpffs))
@@ -94,7 +94,7 @@ def test_a_build_that_was_killed_loses_nothing(
     assert is_filled(Pins(bpffs))
     after, programs = build(bpffs, LARGE)
     assert is_filled(after)
-    after.sweep(programs, LARGE)
+    after.sweep([programs], LARGE)
     assert [path.name for path in (bpffs / "programs").iterdir()] == [programs.name]
 
 
@@ -106,7 +106,7 @@ def test_going_back_after_a_build_that_never_attached(bpffs: Path) -> None:
     again, programs = build(bpffs)
     assert again.open_array("services").capacity == 64
     assert is_filled(again)
-    again.sweep(programs, SMALL)
+    again.sweep([programs], SMALL)
     assert is_filled(Pins(bpffs))
 
 

@@ -80,7 +80,7 @@ class Bench:
 
     def status(self) -> dict[str, object]:
         """With everything attached."""
-        return status(self.controller, {"connect4": True}, 0)
+        return status(self.controller, {"connect4": True}, 0, {})
 
 
 def test_nothing_is_written_before_the_first_full_state() -> None:

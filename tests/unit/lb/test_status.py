@@ -82,10 +82,10 @@ def test_every_harm_is_found(bench: Bench, harm: object, said: str) -> None:
 
 def test_healthy_is_synced_attached_and_applied(bench: Bench) -> None:
     """Everything in order; and a detached program is named."""
-    good = status(bench.controller, {"connect4": True}, 3)
+    good = status(bench.controller, {"connect4": True}, 3, {})
     assert (good["healthy"], good["services"], good["backends"]) == (True, 1, 2)
     assert (good["features"]["socket-lb"], good["sockets_ended"]) == ({"state": "on"}, 3)
-    bad = status(bench.controller, {"connect4": True, "connect6": False}, 0)
+    bad = status(bench.controller, {"connect4": True, "connect6": False}, 0, {})
     assert bad["healthy"] is False
     assert bad["features"]["socket-lb"] == {"state": "off", "reason": "detached: connect6"}
 
@@ -99,7 +99,7 @@ def test_what_is_wrong_with_objects_is_listed_and_what_is_left_alone_is_not(benc
     for name, refused in (("h", headless), ("w", wrong)):
         bench.controller.changed([Change(Key(Kind.SERVICE, "default", name), None, refused)])
     bench.controller.turn(1.0)
-    answer = status(bench.controller, {}, 0)
+    answer = status(bench.controller, {}, 0, {})
     assert answer["refused"] == [
         {"subject": "x.yaml:3", "reason": "does not parse"},
         {"subject": "Service default/w", "reason": "port 0"},

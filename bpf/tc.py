@@ -1,0 +1,216 @@
+"""Attaches the packet programs to devices: direct-action filters of `clsact` (tc-bpf(8)).
+
+A filter holds its program and outlives the agent; a new program takes its place in one request,
+and no packet meets neither or both. Others' filters and queues stay as they are.
+Everything happens in this thread's network namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyroute2 import IPRoute, NetlinkError
+
+from bpf import libbpf
+from bpf.module import Program
+
+_SCHED_CLS = 3  # enum bpf_prog_type
+_EGRESS, _INGRESS = 0xFFFFFFF3, 0xFFFFFFF2  # TC_H_CLSACT with TC_H_MIN_*; linux/pkt_sched.h
+_CLSACT_HANDLE = 0xFFFF0000
+_BPF_ID = 11  # TCA_BPF_ID; linux/pkt_cls.h
+
+PRIORITY = 100
+"""Before what the kernel numbers by itself (from 49152 down)."""
+_HANDLE = 1
+_INFO = PRIORITY << 16 | 0x0300  # ETH_P_ALL in network byte order
+_PREFIX = "tidegate/"
+_OWN_QUEUE = "+clsact"
+"""End of a filter's name: we made the qdisc, too."""
+
+
+class Hook(NamedTuple):
+    """A program and the side of a device where it belongs."""
+
+    program: Program
+    parent: int
+
+
+DEVICE_HOOKS = (
+    Hook(Program("lb_out", _SCHED_CLS, -1), _EGRESS),
+    Hook(Program("lb_in", _SCHED_CLS, -1), _INGRESS),
+)
+"""In the order of attaching: answers can be translated before requests are."""
+
+PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
+
+
+class _Filter(NamedTuple):
+    parent: int
+    info: int
+    handle: int
+    name: str
+    program: int
+
+    @property
+    def is_ours(self) -> bool:
+        return (self.info, self.handle) == (_INFO, _HANDLE) and self.name.startswith(_PREFIX)
+
+
+def devices() -> list[str]:
+    """The names of all devices. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        return list(_names(route).values())
+
+
+def attach(device: str, programs: Path) -> bool:
+    """Sees to it that both pinned programs are in force; False: they already were.
+
+    Raises OSError (also where somebody else's filter has our place), NetlinkError.
+    """
+    with IPRoute() as route:
+        index = _index(route, device)
+        made = _ensure_clsact(route, index)
+        there = [one for parent in (_EGRESS, _INGRESS) for one in _filters(route, index, parent)]
+        made |= any(one.is_ours and one.name.endswith(_OWN_QUEUE) for one in there)
+        changed = False
+        for hook in DEVICE_HOOKS:
+            here = [one for one in there if one.parent == hook.parent]
+            changed |= _attach_one(route, index, hook, programs, here, own_queue=made)
+    return changed
+
+
+def _attach_one(  # noqa: PLR0913
+    route: IPRoute, index: int, hook: Hook, programs: Path, here: list[_Filter], *, own_queue: bool
+) -> bool:
+    if any(one.info >> 16 == PRIORITY and not one.is_ours for one in here):
+        raise FileExistsError(17, f"somebody else's filter has preference {PRIORITY}")
+    program = libbpf.open_pin(str(programs / hook.program.name))
+    try:
+        if any(one.is_ours and one.program == libbpf.program_id(program) for one in here):
+            return False
+        route.tc(
+            "replace-filter", "bpf", index, parent=hook.parent, info=_INFO, handle=_HANDLE,
+            fd=program, name=_PREFIX + hook.program.name + _OWN_QUEUE * own_queue,
+            direct_action=True,
+        )  # fmt: skip
+    finally:
+        os.close(program)
+    return True
+
+
+def attached(device: str) -> dict[str, int]:
+    """Our filters: the kernel's id of the program in force, by the program's name.
+
+    Empty where the device is gone. Raises OSError, NetlinkError.
+    """
+    with IPRoute() as route:
+        try:
+            index = _index(route, device)
+        except FileNotFoundError:
+            return {}
+        return {
+            hook.program.name: one.program
+            for hook in DEVICE_HOOKS
+            for one in _filters(route, index, hook.parent)
+            if one.is_ours
+        }
+
+
+def wanted(programs: Path) -> dict[str, int]:
+    """The kernel's ids of the pinned programs, as `attached` has them. Raises OSError."""
+    found = {}
+    for program in PROGRAMS:
+        pinned = libbpf.open_pin(str(programs / program.name))
+        found[program.name] = libbpf.program_id(pinned)
+        os.close(pinned)
+    return found
+
+
+def carriers() -> list[str]:
+    """The devices with a filter of ours. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        names = _names(route)
+        return [
+            names[index]
+            for index in dict.fromkeys(_clsacts(route))
+            if index in names and any(one.is_ours for one in _all_filters(route, index))
+        ]
+
+
+def detach(device: str) -> bool:
+    """Takes our filters off; the qdisc, too, if we made it and it is empty. False: none there.
+
+    Requests first, then answers: no flow begins that cannot be answered.
+    Raises OSError, NetlinkError.
+    """
+    with IPRoute() as route:
+        index = _index(route, device)
+        ours = [one for one in _all_filters(route, index) if one.is_ours]
+        for one in sorted(ours, key=lambda one: one.parent):
+            route.tc(
+                "del-filter", "bpf", index, parent=one.parent, info=one.info, handle=one.handle
+            )
+        made = any(one.name.endswith(_OWN_QUEUE) for one in ours)
+        if made and not any(_all_filters(route, index)):
+            route.tc("del", "clsact", index)
+    return bool(ours)
+
+
+def _names(route: IPRoute) -> dict[int, str]:
+    return {link["index"]: link.get("ifname") for link in route.get_links()}
+
+
+def _index(route: IPRoute, device: str) -> int:
+    for index, name in _names(route).items():
+        if name == device:
+            return index
+    raise FileNotFoundError(2, f"no device {device}")
+
+
+def _clsacts(route: IPRoute) -> list[int]:
+    """The devices, by index, that have the qdisc."""
+    return [one["index"] for one in route.get_qdiscs() if one.get("kind") == "clsact"]
+
+
+def _ensure_clsact(route: IPRoute, index: int) -> bool:
+    """True: it was not there. The old `ingress` qdisc in its place is refused by the kernel."""
+    if index in _clsacts(route):
+        return False
+    route.tc("add", "clsact", index)
+    return True
+
+
+def _all_filters(route: IPRoute, index: int) -> Iterator[_Filter]:
+    for parent in (_EGRESS, _INGRESS):
+        yield from _filters(route, index, parent)
+
+
+def _filters(route: IPRoute, index: int, parent: int) -> list[_Filter]:
+    """Of other kinds, too. Each priority has a head without a handle, which is none."""
+    return [
+        _Filter(parent, one["info"], one["handle"], *_name_and_program(one.get_attr("TCA_OPTIONS")))
+        for one in route.get_filters(index=index, parent=parent)
+        if one["event"] == "RTM_NEWTFILTER" and one.get_attr("TCA_OPTIONS") is not None
+    ]
+
+
+def _name_and_program(options: Any) -> tuple[str, int]:
+    """Name and id, "" and 0 where it is no BPF filter. pyroute2 does not know TCA_BPF_ID."""
+    name, program = "", 0
+    for attribute in getattr(options, "get", lambda _: None)("attrs") or ():
+        kind, value = attribute[0], attribute[1]
+        if kind == "TCA_BPF_NAME":
+            name = value
+        elif kind == "UNKNOWN" and value["header"]["type"] == _BPF_ID:
+            start = value.offset + 4
+            program = int.from_bytes(value.data[start : start + 4], "little")
+    return name, program
+
+
+__all__ = [
+    "DEVICE_HOOKS", "PROGRAMS", "NetlinkError", "attach", "attached", "carriers", "detach",
+    "devices", "wanted",
+]  # fmt: skip

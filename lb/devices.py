@@ -1,0 +1,165 @@
+"""The devices where traffic from outside enters: which they are, and the programs on them.
+
+Named devices that are missing are attached once they appear; without names, those with a default
+route. Not for what the programs do with a packet.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bpf import tc
+from lb.address import Family
+
+log = logging.getLogger("tidegate.devices")
+_SETTINGS = Path("/proc/sys/net")
+
+
+class Choice(NamedTuple):
+    """Which devices are to have the programs, which of them are missing, which have too many."""
+
+    serve: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+
+
+def choose(
+    named: Sequence[str], default: Sequence[str], present: Collection[str], carrying: Sequence[str]
+) -> Choice:
+    """Those named; else those with a default route, and who has the programs already.
+
+    A default route that goes for a moment must not cut off the flows of its device.
+    """
+    if not named:
+        found = dict.fromkeys((*default, *carrying))
+        return Choice(tuple(name for name in found if name in present))
+    unique = tuple(dict.fromkeys(named))
+    return Choice(
+        tuple(name for name in unique if name in present),
+        tuple(name for name in unique if name not in present),
+        tuple(name for name in carrying if name not in unique),
+    )
+
+
+def feature(
+    serving: Sequence[str], faults: Sequence[str], *, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The entry in `status`: `faults` of devices make it degraded, `notes` of the node do not."""
+    said = [*faults, *notes]
+    if not serving and not faults:
+        said.insert(0, "no device has a default route: name some with --devices")
+    state = "degraded" if faults else "on" if serving else "off"
+    answer: dict[str, Any] = {"state": state, "devices": dict.fromkeys(serving, "tc")}
+    return answer | ({"reason": "; ".join(said)} if said else {})
+
+
+def xdp_reason(mode: str) -> str:
+    """Why XDP is off."""
+    if mode in ("native", "generic"):
+        return f"--xdp {mode} is not built yet: served by tc"
+    return "not built yet: devices are served by tc"
+
+
+class Devices:
+    """Attaches, and remembers what failed. For any thread."""
+
+    def __init__(self, named: Sequence[str], programs: Path, note: str = "") -> None:
+        self._named, self._programs, self._note = named, programs, note
+        self._lock = threading.Lock()
+        self._started = False
+        self._default: Sequence[str] = ()
+        self._choice = Choice(())
+        self._errors: dict[str, str] = {}
+
+    def start(self) -> None:
+        """From now on devices get the programs. Raises OSError, NetlinkError."""
+        with self._lock:
+            self._started = True
+        self.follow(self._default)
+
+    def follow(self, default: Sequence[str]) -> bool:
+        """Look at all devices; True: something changed. Raises OSError, NetlinkError."""
+        with self._lock:
+            self._default = default
+            if not self._started:
+                return False
+            before = (self._choice, self._errors)
+            choice = choose(self._named, default, tc.devices(), tc.carriers())
+            errors: dict[str, str] = {}
+            changed = False
+            for name in choice.serve:
+                try:
+                    changed |= tc.attach(name, self._programs)
+                except (OSError, tc.NetlinkError) as error:
+                    errors[name] = f"{name}: {error}"
+            for name in choice.leave:
+                changed |= tc.detach(name)
+            self._choice, self._errors = choice, errors
+            news = (choice, errors) != before
+            if news:
+                self._tell()
+            return changed or news
+
+    def _tell(self) -> None:
+        log.info("devices: %s", ", ".join(self._choice.serve) or "none")
+        for line in self._lines():
+            log.warning("%s", line)
+
+    def _lines(self) -> list[str]:
+        return [*(f"{name} is missing" for name in self._choice.missing), *self._errors.values()]
+
+    def detached(self) -> list[str]:
+        """A line for each program that somebody took off. Raises OSError, NetlinkError."""
+        with self._lock:
+            wanted = tc.wanted(self._programs) if self._choice.serve else {}
+            lines = []
+            for device in self._choice.serve:
+                there = tc.attached(device)
+                for name, number in wanted.items():
+                    if there.get(name) != number:
+                        lines.append(f"{name} is detached from {device}")
+        return lines
+
+    def feature(self, families: Collection[Family]) -> dict[str, Any]:
+        """The entry in `status`; `families` are those of the node's own addresses."""
+        if not self._started:
+            return {"state": "off", "devices": {}, "reason": "waiting for the first full state"}
+        try:
+            gone = self.detached()
+        except (OSError, tc.NetlinkError) as error:
+            gone = [str(error)]
+        with self._lock:
+            serving = [name for name in self._choice.serve if name not in self._errors]
+            faults = [*self._lines(), *gone]
+        notes = [self._note] if self._note else []
+        return feature(serving, faults, notes=[*notes, *not_forwarding(serving, families)])
+
+
+def not_forwarding(
+    serving: Sequence[str], families: Collection[Family], settings: Path = _SETTINGS
+) -> list[str]:
+    """A line for each family that the node does not forward: packets cannot leave it again."""
+    names: dict[str, str] = {}
+    if serving and Family.IPV4 in families:
+        names["ipv4/ip_forward"] = "net.ipv4.ip_forward"
+    if Family.IPV6 in families:
+        names |= {
+            f"ipv6/conf/{one}/forwarding": f"net.ipv6.conf.{one}.forwarding" for one in serving
+        }
+    found = []
+    for path, name in names.items():
+        try:
+            if (settings / path).read_text().strip() == "0":
+                found.append(f"{name} is 0: backends on other nodes are not reached")
+        except OSError:
+            continue  # a kernel without the family, or the device just went
+    return found
+
+
+def take_off() -> list[str]:
+    """Takes our filters off all devices; their names. Raises OSError, NetlinkError."""
+    return [name for name in tc.carriers() if tc.detach(name)]
