@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from tests.bed import Host
+from tests.bed.clients import Outcome, curl
 from tests.net.world import World
 
 pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
 
 SIDES = {"ingress": "lb_in", "egress": "lb_out"}
+FOREIGN = tuple(
+    ["tc", "filter", "add", "dev", "eth0", "ingress", "prio", "500", "bpf", "da", "bytecode"]
+)
 DROP = "1,6 0 0 2"
 """Classic BPF: return TC_ACT_SHOT."""
 RANGE = "/proc/sys/net/ipv4/ip_local_reserved_ports"
@@ -55,7 +59,9 @@ def restarted(world: World, *flags: str) -> None:
 
 def answered(world: World) -> bool:
     """Does the router answer a pod, through eth0?"""
-    return not world.near.run("ping", "-c1", "-W1", "192.168.77.1", check=False).returncode
+    answer = curl(world.near, "http://192.168.77.1:9/", timeout=1.0)
+    assert answer.outcome in (Outcome.REFUSED, Outcome.TIMEOUT)
+    return answer.outcome is Outcome.REFUSED
 
 
 def test_attached_where_the_default_route_is(world: World) -> None:
@@ -144,11 +150,7 @@ def test_foreign_filter_and_cleanup(world: World) -> None:
     world.agent.start()
     assert node.run("cat", RANGE).stdout == "8080,49152-65535\n"
     assert answered(world)
-    node.run(
-        "tc",
-        *["filter", "add", "dev", "eth0", "ingress", "prio", "500", "bpf", "da", "bytecode"],
-        DROP,
-    )
+    node.run(*FOREIGN, DROP)
     world.agent.restart()
     assert not answered(world)
     world.agent.stop()
