@@ -15,9 +15,9 @@ from tests.net.world import World
 pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
 
 SIDES = {"ingress": "lb_in", "egress": "lb_out"}
-FOREIGN = tuple(
-    ["tc", "filter", "add", "dev", "eth0", "ingress", "prio", "500", "bpf", "da", "bytecode"]
-)
+FOREIGN = (
+    "tc", "filter", "add", "dev", "eth0", "ingress", "prio", "500", "bpf", "da", "bytecode",
+)  # fmt: skip
 DROP = "1,6 0 0 2"
 """Classic BPF: return TC_ACT_SHOT."""
 RANGE = "/proc/sys/net/ipv4/ip_local_reserved_ports"
