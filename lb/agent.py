@@ -95,6 +95,8 @@ class Agent:
         server = self._open_door()
         if not self._pins.made_anew:
             self._attach()
+        # Before the first look: what changes after it is not missed.
+        self._watch = netlink.Watch()
         self._look_at_devices()
         if not self._pins.made_anew:
             self._start_devices()
@@ -172,13 +174,12 @@ class Agent:
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
-        watch = netlink.Watch()
-        changed = True  # what changed before the watch began
+        changed = False
         while not self._stop.is_set():
             try:
                 if changed:
                     self._look_at_devices()
-                changed = watch.wait(LOOK_AROUND_SECONDS)
+                changed = self._watch.wait(LOOK_AROUND_SECONDS)
             except (OSError, netlink.NetlinkError) as error:
                 log.warning("could not read this node's addresses: %s", error)
                 self._stop.wait(1.0)
