@@ -30,12 +30,13 @@ class Strays(NamedTuple):
         """Once no frontend leads to them and no service lists them. `now` in seconds."""
         size = ServiceRecord.SIZE
         for number, lines in self.services.items():
+            if self.rings[number]:
+                self.rings[number] = placer.rings.switch(number, self.rings[number], (), now)
             before = ServiceRecord.unpack(placer.tables.services.read(number)[:size])
             record = ServiceRecord(EMPTY, 0, before.affinity_epoch, 0, 0)
             placer.tables.services.write(number, record.pack())
             for offset in lines:
                 placer.lines.release(offset, now)
-            placer.rings.release(self.rings[number], now)
             placer.services.release(number, now)
         for number in self.backends:
             placer.tables.backends.store_word(number, STATE, placer.generations[number] << 32)

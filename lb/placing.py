@@ -128,13 +128,14 @@ class Placer:
 
     def remove(self, placed: Placed, now: float) -> list[Gone]:
         """Free all of a unit that no frontend leads to any more; its backends."""
+        if placed.ring:
+            placed.ring = self.rings.switch(placed.service, placed.ring, (), now)
         record = ServiceRecord(EMPTY, 0, placed.affinity >> 32, 0, 0)
         self.tables.services.write(placed.service, record.pack())
         gone = [self._free(placed, where, now) for where in list(placed.backends)]
         for offset in placed.extents:
             self.lines.release(offset, now)
-        self.rings.release(placed.ring, now)
-        placed.extents, placed.ring = (), 0
+        placed.extents = ()
         self.services.release(placed.service, now)
         return gone
 
