@@ -12,8 +12,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bed import Cluster, Manifests, Node, Pod
+from tests.bed.network import Pair
 
 MANIFESTS = Path(__file__).parent / "manifests"
+LED_TO_N1 = (
+    Pair("203.0.113.40/32", "2001:db8:113::40/128"),
+    Pair("10.96.0.53/32", "fd00:96::53/128"),
+)
+"""Addresses of services that the router outside has routes for."""
 
 
 class Stage:
@@ -23,6 +29,8 @@ class Stage:
         self.cluster = cluster
         self.n1, self.n2 = cluster.nodes
         self.pods = {pod.name: pod for node in cluster.nodes for pod in _pods(node)}
+        for prefix in LED_TO_N1:
+            cluster.route(prefix, self.n1)
         # A copy, since the tour changes it; in the cluster's folder, so that it goes with it.
         folder = Path(shutil.copytree(MANIFESTS, cluster.claim.directory / "manifests"))
         self.manifests = Manifests(folder)

@@ -33,6 +33,7 @@ def tour(stage: Stage) -> Iterator[Try]:
     """All that leaves the cluster standing."""
     yield from _addresses(stage)
     yield from _choices(stage)
+    yield from _outside(stage)
     yield from _nobody(stage)
     yield from _changes(stage)
 
@@ -95,6 +96,24 @@ def _choices(stage: Stage) -> Iterator[Try]:
     )
     yield Try("a pod asks for itself", "pod web-1", "web-1",
               lambda: http(pod, "10.96.0.60", OFTEN))  # fmt: skip
+
+
+def _outside(stage: Stage) -> Iterator[Try]:
+    """From beyond the router: to a pod of the node that is asked, and through it to others."""
+    client, pod = stage.cluster.client, stage.pods["client-1"]
+
+    def ask(address: str) -> Callable[[], Seen]:
+        return functools.partial(http, client, address, OFTEN)
+
+    yield Try("NodePort of n1", "client outside", BOTH, ask("192.168.77.11:30080"))
+    yield Try("NodePort of n2, IPv6", "client outside", BOTH, ask("[fd00:77::12]:30080"))
+    yield Try("LoadBalancer IP, led to n1", "client outside", BOTH, ask("203.0.113.40"))
+    yield Try("whom curl sees there", "client outside", "203.0.113.40:80",
+              lambda: peer(client, "203.0.113.40"))  # fmt: skip
+    yield Try("DNS over UDP, led to n1", "client outside", "dns-1 and dns-2",
+              lambda: dns(client, "10.96.0.53", OFTEN))  # fmt: skip
+    yield Try("NodePort of another node", "pod client-1", BOTH,
+              lambda: http(pod, "192.168.77.12:30080", OFTEN))  # fmt: skip
 
 
 def _nobody(stage: Stage) -> Iterator[Try]:
