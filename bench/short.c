@@ -4,9 +4,10 @@
  *     short COUNT ADDRESS PORT
  *
  * Connects, sends a byte, awaits its echo and closes with a reset: no TIME_WAIT, since ports must
- * not run out. Prints nanoseconds of each connection, a line each. */
+ * not run out. Prints nanoseconds of each connection, a line each; -1: no answer in two seconds. */
 #include <arpa/inet.h>
 #include <err.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ static double now(void)
 
 static double connection(const struct sockaddr *to, socklen_t length)
 {
-	struct timeval patience = { 5, 0 };
+	struct timeval patience = { 2, 0 };
 	struct linger reset = { 1, 0 };
 	double start = now();
 	int yes = 1, fd = socket(to->sa_family, SOCK_STREAM, 0);
@@ -38,12 +39,13 @@ static double connection(const struct sockaddr *to, socklen_t length)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-	if (connect(fd, to, length))
-		err(1, "connect");
-	if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
-		err(1, "no echo");
+	if (connect(fd, to, length) || write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1) {
+		if (errno != EINPROGRESS && errno != EAGAIN)
+			err(1, "connection");
+		start = 0;
+	}
 	close(fd);
-	return now() - start;
+	return start ? now() - start : -1;
 }
 
 int main(int argc, char **argv)
