@@ -19,7 +19,7 @@ Mutation = Callable[[bytes], bytes]
 LINK = 14
 SHORTEST = {V4: LINK + 20, V6: LINK + 40}
 MANY = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
