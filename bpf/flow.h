@@ -12,7 +12,7 @@
 #include "packet.h"
 
 #define ROW_MASK (SNAT_PORTS - 1)
-#define ROW_TRIES 4
+#define ROW_TRIES 8
 
 static __always_inline __u64 mix(__u64 hash, __u64 value)
 {
@@ -26,10 +26,16 @@ static __always_inline __u64 mix_address(__u64 hash, const struct addr *address)
 	return mix(hash, (__u64)address->word[2] << 32 | address->word[3]);
 }
 
-/* The first row of a client's flows. */
-static __always_inline __u32 row_of(const struct addr *client, __be16 port, __u8 protocol)
+/* Where a client's flows are: `row_at` says it for each try. */
+static __always_inline __u32 walk_of(const struct addr *client, __be16 port, __u8 protocol)
 {
-	return (mix_address(mix(protocol, port), client) >> 16) & ROW_MASK;
+	return mix_address(mix(protocol, port), client) >> 16;
+}
+
+/* Each client goes its own way through the rows, or the first tries of all would pile up. */
+static __always_inline __u32 row_at(__u32 walk, __u32 try)
+{
+	return (walk + try * ((walk >> 16) | 1)) & ROW_MASK;
 }
 
 /* Never 0. */
@@ -63,11 +69,11 @@ static __always_inline bool is_back(const struct flow *flow, const struct pkt *p
 /* The flow of a packet that a client sent; NULL: none. */
 static __always_inline struct flow *find_forth(const struct pkt *pkt)
 {
-	__u32 first = row_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
+	__u32 walk = walk_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
 	__u32 tag = tag_of(&pkt->ends, pkt->protocol);
 
 	for (__u32 try = 0; try < ROW_TRIES; try++) {
-		__u32 index = (first + try) & ROW_MASK;
+		__u32 index = row_at(walk, try);
 		struct row *row = flows.lookup(&index);
 
 		if (!row)
@@ -104,11 +110,11 @@ static __always_inline struct flow *find_back_by_port(const struct pkt *pkt)
 /* The flow whose client a backend of this node answers; NULL: none. */
 static __always_inline struct flow *find_back_by_client(const struct pkt *pkt)
 {
-	__u32 first = row_of(&pkt->ends.destination, pkt->ends.destination_port, pkt->protocol);
+	__u32 walk = walk_of(&pkt->ends.destination, pkt->ends.destination_port, pkt->protocol);
 	__u32 tag = tag_of(&pkt->ends, pkt->protocol);
 
 	for (__u32 try = 0; try < ROW_TRIES; try++) {
-		__u32 index = (first + try) & ROW_MASK;
+		__u32 index = row_at(walk, try);
 		struct row *row = flows.lookup(&index);
 		struct flow *flow;
 
@@ -252,13 +258,13 @@ static __always_inline struct flow *remember(struct __sk_buff *skb, const struct
 					     const struct backend *backend, __u32 id,
 					     struct ends *back)
 {
-	__u32 first = row_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
+	__u32 walk = walk_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
 	bool here = backend->views & BACKEND_HERE;
 	__u64 now = bpf_ktime_get_ns();
 
 	/* Once more than there are rows to try: then the oldest of the first has to go. */
 	for (__u32 try = 0; try <= ROW_TRIES; try++) {
-		__u32 index = (try == ROW_TRIES ? first : first + try) & ROW_MASK;
+		__u32 index = row_at(walk, try % ROW_TRIES);
 		struct row *row = flows.lookup(&index);
 		__be16 port = here ? 0 : bpf_htons(SNAT_FIRST_PORT + index);
 		struct flow *flow = NULL;
