@@ -95,8 +95,7 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct pkt *pkt)
 	if (bpf_skb_load_bytes(skb, pkt->l4, &pkt->ends.source_port, 4))
 		return false;
 	if (pkt->protocol == IPPROTO_TCP) /* a whole header: 13 is where its flags are */
-		return !bpf_skb_load_bytes(skb, pkt->l4 + 13, &pkt->tcp, 1) &&
-		       end >= pkt->l4 + 20;
+		return !bpf_skb_load_bytes(skb, pkt->l4 + 13, &pkt->tcp, 1) && end >= pkt->l4 + 20;
 	return pkt->protocol == IPPROTO_UDP && end >= pkt->l4 + 8;
 }
 
