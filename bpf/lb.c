@@ -5,6 +5,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -190,7 +191,8 @@ int lb_in(struct __sk_buff *skb)
 	struct flow *flow;
 	int verdict;
 
-	if (!read_packet(skb, &pkt))
+	/* A device that hears all brings other machines' packets too, which the stack ignores. */
+	if (skb->pkt_type != PACKET_HOST || !read_packet(skb, &pkt))
 		return TC_NEXT;
 	flow = find_back_by_port(&pkt);
 	if (!flow) {

@@ -49,6 +49,7 @@ static __always_inline bool read_v4(struct __sk_buff *skb, struct pkt *pkt)
 	pkt->protocol = ip.protocol;
 	pkt->hops = ip.ttl;
 	pkt->l4 = ETH_HLEN + ip.ihl * 4;
+	pkt->octets = bpf_ntohs(ip.tot_len);
 	pkt->v4 = 1;
 	return true;
 }
@@ -64,12 +65,15 @@ static __always_inline bool read_v6(struct __sk_buff *skb, struct pkt *pkt)
 	pkt->protocol = ip.nexthdr;
 	pkt->hops = ip.hop_limit;
 	pkt->l4 = ETH_HLEN + sizeof(ip);
+	pkt->octets = sizeof(ip) + bpf_ntohs(ip.payload_len);
 	return true;
 }
 
 /* False: none of our business. `pkt` comes zeroed. */
 static __always_inline bool read_packet(struct __sk_buff *skb, struct pkt *pkt)
 {
+	__u32 end;
+
 	if (skb->vlan_present)
 		return false;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
@@ -81,13 +85,18 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct pkt *pkt)
 	} else {
 		return false;
 	}
-	pkt->octets = skb->len - ETH_HLEN;
+	/* The header counts, and not the frame, which may be padded; but a packet put together of
+	 * many may be too long for its header to say. */
+	if (skb->gso_size)
+		pkt->octets = skb->len - ETH_HLEN;
+	if (pkt->octets > skb->len - ETH_HLEN)
+		return false;
+	end = ETH_HLEN + pkt->octets;
 	if (bpf_skb_load_bytes(skb, pkt->l4, &pkt->ends.source_port, 4))
 		return false;
 	if (pkt->protocol == IPPROTO_TCP) /* a whole header: 13 is where its flags are */
-		return !bpf_skb_load_bytes(skb, pkt->l4 + 13, &pkt->tcp, 1) &&
-		       skb->len >= pkt->l4 + 20;
-	return pkt->protocol == IPPROTO_UDP && skb->len >= pkt->l4 + 8;
+		return !bpf_skb_load_bytes(skb, pkt->l4 + 13, &pkt->tcp, 1) && end >= pkt->l4 + 20;
+	return pkt->protocol == IPPROTO_UDP && end >= pkt->l4 + 8;
 }
 
 #endif

@@ -17,10 +17,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bpf import libbpf
+from bpf import libbpf, tc
 from bpf.layout import Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
-from bpf.module import Program
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
 from lb.address import parse
@@ -34,7 +33,6 @@ from tests.bed.process import run
 from tests.packet.given import Given
 
 _CLONE_NEWNET = 0x40000000
-PROGRAMS = (Program("lb_in", 3, -1), Program("lb_out", 3, -1))
 ROUTER_MAC, NODE_MAC = "02:00:00:00:00:fe", "02:00:00:00:00:01"
 NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
 HERE = Here("n1", "a", (parse(NODE[4]), parse(NODE[6])))
@@ -92,8 +90,10 @@ class Bench:
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
-        programs = self._pins.build("lb.c", PROGRAMS, SIZES, {"HAVE_SET_RETVAL": "0"})
-        self._programs = {one.name: libbpf.open_pin(str(programs / one.name)) for one in PROGRAMS}
+        programs = self._pins.build("lb.c", tc.PROGRAMS, SIZES, {"HAVE_SET_RETVAL": "0"})
+        self._programs = {
+            one.name: libbpf.open_pin(str(programs / one.name)) for one in tc.PROGRAMS
+        }
         self._flows = self._pins.open_array("flows")
         self._affinity = self._pins.open_hash("affinity")
         self._reconciler = Reconciler(in_kernel(self._pins), guard=lambda: None)

@@ -34,6 +34,13 @@ LINK = Ether(src=ROUTER_MAC, dst=NODE_MAC)
 SEGMENT = TCP(sport=40000, dport=80) / TEXT
 V4, V6 = ends(CLIENT, VIP), ends(CLIENT6, VIP6)
 
+
+def elsewhere(packet: Packet) -> Packet:
+    """The packet as a device in promiscuous mode sees it."""
+    packet[Ether].dst = "02:00:00:00:00:77"
+    return packet
+
+
 ROWS = (
     Case("ARP request", GIVEN, LINK / ARP(psrc="192.0.2.254", pdst=NODE[4])),
     Case("LLDP", GIVEN, Ether(src=ROUTER_MAC, dst="01:80:c2:00:00:0e", type=0x88CC) / TEXT),
@@ -70,6 +77,8 @@ ROWS = (
     Case("IP in IP", GIVEN, ends(CLIENT, NODE[4]) / IP(src=CLIENT, dst=VIP) / SEGMENT),
     Case("IP version 5", GIVEN, LINK / IP(version=5, src=CLIENT, dst=VIP) / SEGMENT),
     Case("a header length of 4 words", GIVEN, LINK / IP(ihl=4, src=CLIENT, dst=VIP) / SEGMENT),
+    Case("a service's, but another machine's", GIVEN, elsewhere(tcp(CLIENT, 1, VIP, 80))),
+    Case("the same over IPv6", GIVEN, elsewhere(tcp(CLIENT6, 1, VIP6, 80))),
     Case("multicast", GIVEN, udp(CLIENT, 5353, "224.0.0.251", 5353)),
     Case("broadcast", GIVEN, udp("0.0.0.0", 68, "255.255.255.255", 67)),
 )  # fmt: skip
