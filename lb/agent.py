@@ -140,7 +140,7 @@ class Agent:
             sockets = (*SOCKET_HOOKS, GUARD)
             return (
                 self._pins.build("sock.c", sockets, settings.sizes, defines),
-                self._pins.build("lb.c", tc.PROGRAMS, settings.sizes, {}),
+                self._pins.build("lb.c", tc.PROGRAMS, settings.sizes, defines),
             )
         except (CompileError, OSError) as error:
             raise KernelRefused(f"programs: {error}; see tidegate check") from error
