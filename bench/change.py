@@ -98,6 +98,7 @@ def _tables(folder: Path) -> tuple[Tables, Watched]:
             frontends=tables.frontends,
             services=watched,
             slots=tables.slots,
+            rings=tables.rings,
             backends=tables.backends,
             loads=tables.loads,
             ranges=tables.ranges,

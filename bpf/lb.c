@@ -40,7 +40,7 @@ static __always_inline __u32 hash_of(const struct pkt *pkt, bool client_only)
 
 	if (!client_only)
 		hash = mix(hash, ports);
-	return mix(hash, hash) >> 32;
+	return mix(hash, 0) >> 32;
 }
 
 static __always_inline __u32 choose(const struct pkt *pkt, const struct service *service, __u32 id,

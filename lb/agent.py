@@ -75,7 +75,7 @@ class Agent:
             log.warning("%s", note)
         self._devices = Devices(settings.devices, on_devices, note)
         tables = in_kernel(self._pins)
-        reconciler = Reconciler(tables, guard=self._attach_guard)
+        reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
         # Sockets remember backends by id and generation, also over tables that start anew.
@@ -95,6 +95,8 @@ class Agent:
         server = self._open_door()
         if not self._pins.made_anew:
             self._attach()
+        # Before the first look: what changes after it is not missed.
+        self._watch = netlink.Watch()
         self._look_at_devices()
         if not self._pins.made_anew:
             self._start_devices()
@@ -172,13 +174,12 @@ class Agent:
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
-        watch = netlink.Watch()
-        changed = True  # what changed before the watch began
+        changed = False
         while not self._stop.is_set():
             try:
                 if changed:
                     self._look_at_devices()
-                changed = watch.wait(LOOK_AROUND_SECONDS)
+                changed = self._watch.wait(LOOK_AROUND_SECONDS)
             except (OSError, netlink.NetlinkError) as error:
                 log.warning("could not read this node's addresses: %s", error)
                 self._stop.wait(1.0)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import yaml
 
-from lb.config import Settings, listen, node_ips, node_name, table_sizes
+from lb.config import RING_SLOTS, Settings, listen, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput, TidegateError
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
@@ -20,8 +20,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "pod_devices": "auto", "forwarding": "snat",
-    "dsr_dispatch": "ipip", "algorithm": "maglev", "maglev_table_size": "16381",
+    "pod_devices": "auto", "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
     "healthz_bind_address": "0.0.0.0:10256",
 }  # fmt: skip
@@ -160,6 +159,18 @@ def _later(function: Any) -> Any:
     help="Prefixes of loadBalancerSourceRanges.",
 )
 @click.option(
+    "--max-rings",
+    default=SIZES["rings"] * 2,
+    show_default=True,
+    help="Slots of Maglev rings; a service reached from outside takes 100 or more a backend.",
+)
+@click.option(
+    "--maglev-table-size",
+    default=RING_SLOTS,
+    show_default=True,
+    help="The largest Maglev ring, in slots: a prime.",
+)
+@click.option(
     "--max-affinity",
     default=SIZES["affinity"],
     show_default=True,
@@ -195,6 +206,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         "services": flags["max_services"], "frontends": flags["max_frontends"],
         "backends": flags["max_backends"], "slots": flags["max_slots"],
         "ranges": flags["max_source_ranges"], "affinity": flags["max_affinity"],
+        "rings": flags["max_rings"],
     }  # fmt: skip
     return Settings(
         manifests=flags["manifests"],
@@ -210,6 +222,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
+        ring_slots=ring_slots(flags["maglev_table_size"]),
         sizes=table_sizes(sizes),
     )
 

@@ -5,6 +5,7 @@ Not for parsing a command line (`lb.cli`): only for what the values mean and whi
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from bpf.layout import Line
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
-from lb.tables import FLAGS, NUMBERED, SIZES
+from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
+RING_SLOTS = 16381
+"""The largest Maglev ring, in slots, unless told otherwise."""
+_SHORTEST, _LONGEST = 251, 131071
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 
 
@@ -61,8 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: Path
     bpffs: Path
     api_socket: Path
+    ring_slots: int = RING_SLOTS
+    """The largest Maglev ring: a prime."""
     sizes: dict[str, int] = msgspec.field(default_factory=lambda: table_sizes({}))
-    """Length of each table in entries; of slots in lines of 16."""
+    """Length of each table in entries; of slots in lines of 16, of rings in pairs."""
 
 
 def node_name(given: str, host_name: str) -> str:
@@ -83,6 +88,23 @@ def node_ips(text: str) -> tuple[Address, ...]:
     return found
 
 
+def ring_slots(count: int) -> int:
+    """The largest Maglev ring that is allowed, in slots: a prime. Raises BadInput."""
+    if _SHORTEST <= count <= _LONGEST and _is_prime(count):
+        return count
+    near = min(max(count, _SHORTEST), _LONGEST)
+    below = next(one for one in range(near, 0, -1) if _is_prime(one))
+    above = next(one for one in range(near, _LONGEST + 1) if _is_prime(one))
+    good = " or ".join(str(one) for one in sorted({below, above}))
+    raise BadInput(
+        f"--maglev-table-size: {count} is no prime within {_SHORTEST} and {_LONGEST}; take {good}"
+    )
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % one for one in range(2, math.isqrt(number) + 1))
+
+
 def cgroup2_root(mounts: str) -> Path:
     """Where cgroup2 is mounted, by the text of /proc/self/mounts. Raises BadInput."""
     for line in mounts.splitlines():
@@ -95,14 +117,14 @@ def cgroup2_root(mounts: str) -> Path:
 def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
     """The lengths of all tables for the room given, else the default room. Raises BadInput.
 
-    `given` counts as the flags do: entries, and slots in slots.
+    `given` counts as the flags do: entries, and slots and rings in slots.
     """
     fits = dict(SIZES)
     for name, count in given.items():
         if not 16 <= count <= 1 << 24:
             flag = FLAGS.get(name, f"--max-{name}")
             raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
-        fits[name] = -(-count // Line.SLOTS) if name == "slots" else count
+        fits[name] = -(-count // PER_ENTRY.get(name, 1))
     fits["loads"] = fits["backends"]
     # A service has a name in each family, and nodes and zones have theirs.
     fits["names"] = fits["services"] + 32768

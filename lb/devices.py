@@ -97,7 +97,10 @@ class Devices:
                 except (OSError, tc.NetlinkError) as error:
                     errors[name] = f"{name}: {error}"
             for name in choice.leave:
-                changed |= tc.detach(name)
+                try:
+                    changed |= tc.detach(name)
+                except (OSError, tc.NetlinkError) as error:
+                    errors[name] = f"{name}: could not detach: {error}"
             self._choice, self._errors = choice, errors
             news = (choice, errors) != before
             if news:

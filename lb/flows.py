@@ -49,7 +49,7 @@ def alive(raw: bytes, now: int) -> Iterator[Flow]:
         for way in range(RowSize.WAYS):
             if row.forth[way] or row.back[way]:
                 flow = Flow.unpack(row.flow[way * Flow.SIZE : (way + 1) * Flow.SIZE])
-                if flow.state and now - flow.used < timeout(flow.protocol, flow.state) * _SECOND:
+                if flow.state and now - flow.used <= timeout(flow.protocol, flow.state) * _SECOND:
                     yield flow
 
 

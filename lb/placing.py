@@ -15,14 +15,16 @@ from array import array
 import msgspec
 
 from bpf.layout import Backend as BackendRecord
-from bpf.layout import BackendState, Empty, Line, LineOfSlots, Load, NameKind, ServiceFlag
+from bpf.layout import BackendState, Empty, Line, LineOfSlots, Load, NameKind, ServiceFlag, View
 from bpf.layout import Service as ServiceRecord
 from lb.address import Address
+from lb.config import RING_SLOTS
 from lb.errors import MapFull
 from lb.extents import Extents
 from lb.ids import Ids
 from lb.names import Names
-from lb.plan import Backend, Plan
+from lb.plan import VIEWS, Backend, Plan
+from lb.rings import Member, Rings
 from lb.tables import Tables
 from lb.writes import full
 
@@ -61,6 +63,8 @@ class Placed(msgspec.Struct, gc=False):
     """The words in force; None: the service was never written."""
     affinity: int = 0
     """The word of affinity seconds and epoch in force."""
+    ring: int = 0
+    """The word of the Maglev ring in force; 0: none."""
 
 
 class Gone(msgspec.Struct, frozen=True, gc=False):
@@ -74,12 +78,13 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
 class Placer:
     """Allocates and writes. Not thread-safe: one reconciler owns it. `grace` is in seconds."""
 
-    def __init__(self, tables: Tables, *, grace: float = 2.0) -> None:
+    def __init__(self, tables: Tables, *, grace: float = 2.0, ring_slots: int = RING_SLOTS) -> None:
         self.tables = tables
         self.names = Names()
         self.services = Ids(tables.services.capacity, grace=grace)
         self.backends = Ids(tables.backends.capacity, grace=grace)
         self.lines = Extents(tables.slots.capacity, grace=grace)
+        self.rings = Rings(tables, grace=grace, limit=ring_slots)
         self.generations = array("I", bytes(4 * tables.backends.capacity))
         self._first = 0
 
@@ -116,12 +121,15 @@ class Placer:
             raise
         self._write_backends(placed, old, plan, taken)
         self._commit(placed, plan, views)
+        self._switch_ring(placed, old, plan, now)
         gone = self._retire(placed, plan, now)
         placed.plan = plan
         return gone
 
     def remove(self, placed: Placed, now: float) -> list[Gone]:
         """Free all of a unit that no frontend leads to any more; its backends."""
+        if placed.ring:
+            placed.ring = self.rings.switch(placed.service, placed.ring, (), now)
         record = ServiceRecord(EMPTY, 0, placed.affinity >> 32, 0, 0)
         self.tables.services.write(placed.service, record.pack())
         gone = [self._free(placed, where, now) for where in list(placed.backends)]
@@ -225,6 +233,15 @@ class Placer:
             self.tables.services.store_word(placed.service, AFFINITY, affinity)
         placed.views, placed.affinity = views, affinity
 
+    def _switch_ring(self, placed: Placed, old: Plan | None, plan: Plan, now: float) -> None:
+        """A ring of the view OUTSIDE, unless the one in force is of the same backends."""
+        members = _outside(plan)
+        if old is not None and _outside(old) == members and bool(placed.ring) == bool(members):
+            return
+        if members or placed.ring:
+            numbered = [Member(*where, placed.backends[where].id) for where in members]
+            placed.ring = self.rings.switch(placed.service, placed.ring, numbered, now)
+
     def _retire(self, placed: Placed, plan: Plan, now: float) -> list[Gone]:
         """Free what the views in force no longer need."""
         gone: list[Gone] = []
@@ -253,7 +270,11 @@ class Placer:
 
 
 def _listed(plan: Plan) -> list[tuple[Address, int, int]]:
-    return [(backend.address, backend.port, backend.views) for backend in plan.backends]
+    return [(one.address, one.port, one.views & VIEWS) for one in plan.backends]
+
+
+def _outside(plan: Plan) -> list[Where]:
+    return [(one.address, one.port) for one in plan.backends if one.views & 1 << View.OUTSIDE]
 
 
 def _list(placed: Placed, plan: Plan, bit: int) -> tuple[int, ...]:

@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from bpf.layout import BackendState, Empty, FrontendFlag, FrontendKey, FrontendType, Scope, View
+from bpf.layout import (
+    BackendFlag,
+    BackendState,
+    Empty,
+    FrontendFlag,
+    FrontendKey,
+    FrontendType,
+    Scope,
+    View,
+)
 from lb.address import ANY, Address, Family, Prefix, family
 from lb.eligible import Candidate, Selection, candidates, select
 from lb.model import EndpointSlice, Policy, PortName, Protocol, Service, ServiceName, ServicePort
@@ -47,7 +56,10 @@ class Frontend(NamedTuple):
 
 
 class Backend(msgspec.Struct, frozen=True, gc=False):
-    """An endpoint of a unit. `views`: bit n set where it may be chosen in view n."""
+    """An endpoint of a unit.
+
+    `views`: bit n set where it may be chosen in view n; and `BackendFlag.HERE`.
+    """
 
     address: Address
     port: int
@@ -55,6 +67,10 @@ class Backend(msgspec.Struct, frozen=True, gc=False):
     views: int
     node: str
     zone: str
+
+
+VIEWS = (1 << len(View)) - 1
+"""The bits of `Backend.views` that are views."""
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -113,7 +129,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - the coordinates of a unit
     return Plan(
         unit=Unit(service.name, port.name, port.protocol, which),
         frontends=frontends,
-        backends=_backends(chosen, policies),
+        backends=_backends(chosen, policies, here),
         empty=_empty(chosen, policies),
         affinity_seconds=service.affinity_seconds,
         ranges=ranges if any(one.flags for one in frontends) else (),
@@ -157,19 +173,24 @@ def _ranges(service: Service, which: Family, here: Here) -> tuple[Prefix, ...]:
     return tuple(sorted(set(ranges)))
 
 
-def _backends(chosen: Selection, policies: Mapping[View, Policy]) -> tuple[Backend, ...]:
+def _backends(
+    chosen: Selection, policies: Mapping[View, Policy], here: Here
+) -> tuple[Backend, ...]:
     everywhere = sum(1 << view for view in policies)
     if all(chosen.under(policy) is chosen.usable for policy in policies.values()):
-        return tuple([_backend(one, everywhere) for one in chosen.usable])
+        return tuple([_backend(one, everywhere, here) for one in chosen.usable])
     views = dict.fromkeys(map(id, chosen.usable), 0)
     for view, policy in policies.items():
         for one in chosen.under(policy):
             views[id(one)] |= 1 << view
-    return tuple([_backend(one, views[id(one)]) for one in chosen.usable])
+    return tuple([_backend(one, views[id(one)], here) for one in chosen.usable])
 
 
-def _backend(one: Candidate, views: int) -> Backend:
+def _backend(one: Candidate, views: int, here: Here) -> Backend:
     of = one.endpoint
+    # An endpoint in the host's network may come without its node's name.
+    if of.node == here.name or of.address in here.addresses:
+        views |= BackendFlag.HERE
     state = BackendState.READY if of.ready else BackendState.TERMINATING
     return Backend(of.address, one.port, state, views, of.node, of.zone)
 

@@ -19,6 +19,7 @@ import msgspec
 
 from bpf.layout import NameKey, NameKind
 from lb.adopt import Strays, adopt
+from lb.config import RING_SLOTS
 from lb.errors import MapFull
 from lb.frontends import Frontends
 from lb.model import Protocol, ServiceName
@@ -65,9 +66,16 @@ class Reconciler:
     `guard` is called before the first unit that may drop in silence is written; raises OSError.
     """
 
-    def __init__(self, tables: Tables, *, guard: Callable[[], None], grace: float = 2.0) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        guard: Callable[[], None],
+        grace: float = 2.0,
+        ring_slots: int = RING_SLOTS,
+    ) -> None:
         self.tables = tables
-        self.placer = Placer(tables, grace=grace)
+        self.placer = Placer(tables, grace=grace, ring_slots=ring_slots)
         self.frontends = Frontends(tables)
         self.ranges = Ranges(tables)
         self.units: dict[Unit, Placed] = {}

@@ -17,13 +17,24 @@ from typing import NamedTuple
 import msgspec
 
 from bpf.layout import Backend as BackendRecord
-from bpf.layout import BackendState, Empty, FrontendType, Line, NameKind, RangeKey, ServiceFlag
+from bpf.layout import (
+    BackendFlag,
+    BackendState,
+    Empty,
+    FrontendType,
+    Line,
+    NameKind,
+    RangeKey,
+    ServiceFlag,
+    View,
+)
 from bpf.layout import Frontend as FrontendRecord
 from bpf.layout import Service as ServiceRecord
 from lb.address import Address, Prefix
 from lb.names import unit_of, unpacked
 from lb.placing import OWNER, STATE, Placed, Spot, Where
-from lb.plan import Backend, Frontend, Plan, Unit, order
+from lb.plan import VIEWS, Backend, Frontend, Plan, Unit, order
+from lb.rings import backends_of, is_plausible
 from lb.tables import Tables
 
 GENERATION = 20
@@ -83,11 +94,14 @@ def restore(tables: Tables) -> Found:
         found.stray_backends += copies
         plan = _plan(unit, record, own, lists.masks, led, limits, names)
         found.units[unit] = _placed(number, record, own, plan)
+        if record.ring and not _leads_home(tables, record.ring, own, lists.masks):
+            found.faults.append(f"{unit} has a ring of other backends than its list")
+            found.torn.add(unit)
         if lists.broken or lists.masks.keys() - own.keys():
             found.faults.append(f"{unit} lists a backend that is not there")
             found.torn.add(unit)
         elif len(lists.extents) > 1 or any(
-            one.views != lists.masks.get(number, 0) for number, one in own.items()
+            one.views & VIEWS != lists.masks.get(number, 0) for number, one in own.items()
         ):
             found.faults.append(f"{unit} was left in the midst of a switch")
             found.torn.add(unit)
@@ -194,6 +208,16 @@ def _lists(tables: Tables, record: ServiceRecord) -> _Lists:
     return _Lists(masks, _runs(lines), broken)
 
 
+def _leads_home(
+    tables: Tables, ring: int, own: Mapping[int, BackendRecord], masks: Mapping[int, int]
+) -> bool:
+    """Is the ring there, and of exactly the backends in view OUTSIDE?"""
+    if not is_plausible(tables.rings, ring):
+        return False
+    wanted = {number for number in own if masks.get(number, 0) & 1 << View.OUTSIDE}
+    return backends_of(tables.rings, ring) == wanted
+
+
 def _runs(lines: set[int]) -> tuple[tuple[int, int], ...]:
     """One extent if the lines lie side by side as they were taken; else each line by itself."""
     if not lines:
@@ -219,7 +243,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
             Address(one.address),
             _shared(one.port),
             BackendState(one.state),
-            masks.get(number, 0),
+            masks.get(number, 0) | one.views & BackendFlag.HERE,
             names.get((NameKind.NODE, one.node), ""),
             names.get((NameKind.ZONE, one.zone), ""),
         )
@@ -252,4 +276,5 @@ def _placed(
         backends=spots,
         views=(record.view[0], record.view[1], record.view[2]),
         affinity=record.affinity_epoch << 32 | record.affinity_seconds,
+        ring=record.ring,
     )

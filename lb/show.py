@@ -32,7 +32,7 @@ from lb import flows as remembered
 from lb.address import Address, family, show, show_port
 from lb.names import unit_of, unpacked
 from lb.placing import Placed, Spot, Where
-from lb.plan import Backend, Plan, Unit
+from lb.plan import VIEWS, Backend, Plan, Unit
 from lb.restore import restore
 from lb.tables import Tables, room
 
@@ -135,7 +135,7 @@ def _backend_row(tables: Tables, unit: Unit, one: Backend, spot: Spot) -> Row:
         **dict(zip(_NAMED, _key(unit), strict=True)),
         **_backend(one),
         "id": spot.id,
-        "takes_new_connections": one.views != 0,
+        "takes_new_connections": one.views & VIEWS != 0,
         "connections": max(0, load.opened - load.closed),
         "connections_total": load.opened,
     }
@@ -212,6 +212,7 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
     used = {
         "services": len(found.units),
         "slots": sum(lines for group in found.extents.values() for _, lines in group),
+        "rings": sum((placed.ring & 0xFFFFFFFF) + 1 >> 1 for placed in found.units.values()),
         "backends": sum(len(placed.backends) for placed in found.units.values()),
     }
     used["loads"] = used["backends"]

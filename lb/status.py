@@ -122,7 +122,11 @@ def _unit_differences(reconciler: Reconciler, found: Found) -> list[str]:
         there = found.units.get(unit)
         if there is None:
             lines.append(f"{unit} is missing")
-        elif there.views != placed.views or there.affinity != placed.affinity:
+        elif (there.views, there.affinity, there.ring) != (
+            placed.views,
+            placed.affinity,
+            placed.ring,
+        ):
             lines.append(f"{unit}: the service's entry differs")
         elif there.plan is None or placed.plan is None:
             lines.append(f"{unit}: incomplete")

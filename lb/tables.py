@@ -29,13 +29,17 @@ SIZES = {
 """How much fits by default, in entries; of slots in lines of 16, of rings in
 pairs of slots, of flows in rows of 8. Those of sockets have no size."""
 
-NUMBERED = frozenset(("services", "backends", "loads", "slots"))
+NUMBERED = frozenset(("services", "backends", "loads", "slots", "rings"))
 """Arrays whose element 0 stands for nobody: they are one longer than what fits."""
+
+PER_ENTRY = {"slots": layout.Line.SLOTS, "rings": 2}
+"""What one entry of a table holds, where flags count that."""
 
 FLAGS = {
     "frontends": "--max-frontends",
     "services": "--max-services",
     "slots": "--max-slots",
+    "rings": "--max-rings",
     "backends": "--max-backends",
     "ranges": "--max-source-ranges",
 }
@@ -54,6 +58,7 @@ class Tables:
     frontends: Hash
     services: Array
     slots: Array
+    rings: Array
     backends: Array
     loads: Array
     ranges: Hash
@@ -66,6 +71,7 @@ def in_kernel(pins: Pins) -> Tables:
         frontends=pins.open_hash("frontends"),
         services=pins.open_array("services"),
         slots=pins.open_array("slots"),
+        rings=pins.open_array("rings"),
         backends=pins.open_array("backends"),
         loads=pins.open_array("loads"),
         ranges=pins.open_hash("ranges"),
@@ -83,6 +89,7 @@ def in_memory(sizes: Mapping[str, int] = SIZES) -> Tables:
         frontends=MemoryHash(sizes["frontends"]),
         services=array("services"),
         slots=array("slots"),
+        rings=array("rings"),
         backends=array("backends"),
         loads=array("loads"),
         ranges=MemoryHash(sizes["ranges"]),

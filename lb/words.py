@@ -13,7 +13,6 @@ REASONS = {
     "no_route": "dropped: this node knows no way there",
     "hop_limit": "dropped: the packet has been through too many hops",
     "rewrite": "dropped: the kernel did not let the packet be rewritten",
-    "fragment": "dropped: a fragment whose first one was not seen",
 }
 """What each reason means, as bpf/types.h and the README say it."""
 

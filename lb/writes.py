@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from bpf.layout import Line
 from bpf.maps import Hash
 from lb.errors import MapFull
-from lb.tables import FLAGS, Tables, room
+from lb.tables import FLAGS, PER_ENTRY, Tables, room
 
 
 def put(tables: Tables, name: str, entries: Mapping[bytes, bytes]) -> None:
@@ -53,7 +52,7 @@ def remove(table: Hash, keys: Iterable[bytes]) -> set[bytes]:
 
 def full(name: str, length: int) -> MapFull:
     """The error of a table of this length that has no room left; counts as its flag does."""
-    count = room(name, length) * (Line.SLOTS if name == "slots" else 1)
+    count = room(name, length) * PER_ENTRY.get(name, 1)
     # The one table without a flag of its own holds names, and grows with services.
     flag = FLAGS.get(name, FLAGS["services"])
     return MapFull(f"map full: {name} holds {count} entries; raise {flag}")

@@ -38,7 +38,10 @@ def fill(made: Pins) -> None:
 def is_filled(made: Pins) -> bool:
     """Both are there."""
     service = made.open_array("services").read(7)
-    return dict(made.open_hash("frontends").items()) == {KEY: bytes(8)} and service == b"s" * 40
+    return (
+        dict(made.open_hash("frontends").items()) == {KEY: bytes(8)}
+        and service == b"s" * Service.SIZE
+    )
 
 
 def maps(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from bpf.maps import Array, Hash
 from lb.tables import Tables, in_memory
 
 SIZES = {
-    "frontends": 64, "services": 32, "slots": 64, "backends": 128, "loads": 128,
+    "frontends": 64, "services": 32, "slots": 64, "rings": 8192, "backends": 128, "loads": 128,
     "ranges": 64, "names": 64,
 }  # fmt: skip
 
@@ -82,6 +82,15 @@ def in_use(tables: Tables) -> list[tuple[str, int]]:
                 assert state != BackendState.FREE, f"{service} lists the free {number}"
                 assert backends[8 * number + 6] == service, f"{service} lists {number} of another"
                 found.append(("backends", number))
+        if ring := record[5]:
+            size, first = ring & 0xFFFFFFFF, ring >> 33
+            pairs = -(-size // 2)
+            found += [("rings", first + i) for i in range(pairs)]
+            for number in set(memoryview(tables.rings.read(first, pairs)).cast("I")[:size]):
+                state = backends[8 * number + 4] >> 16 & 0xFF
+                assert state != BackendState.FREE, f"the ring of {service} leads to free {number}"
+                assert backends[8 * number + 6] == service, f"{service} has {number} in its ring"
+                found.append(("backends", number))
     return found
 
 
@@ -145,6 +154,20 @@ class FaultyArray:
         return self._name == "slots"  # a list is never changed in place
 
 
+class FaultyRings(FaultyArray):
+    """Rings are long, and written where nothing points: two stores each, one for each half."""
+
+    def write(self, index: int, data: bytes) -> None:
+        """Half by half."""
+        middle = len(data) // 16 * 8
+        for start, part in ((0, data[:middle]), (middle, data[middle:])):
+            self._watch.before()
+            for number in range(len(part) // self.size):
+                self._watch.reusing(self._name, index + start // self.size + number)
+            self._inner.write(index + start // self.size, part)
+            self._watch.after()
+
+
 def watched(sizes: Mapping[str, int] | None = None) -> Watch:
     """A watch with its tables, empty."""
     watch = Watch()
@@ -154,6 +177,7 @@ def watched(sizes: Mapping[str, int] | None = None) -> Watch:
         frontends=FaultyHash(watch, plain.frontends),
         services=FaultyArray(watch, plain.services, "services"),
         slots=FaultyArray(watch, plain.slots, "slots"),
+        rings=FaultyRings(watch, plain.rings, "rings"),
         backends=FaultyArray(watch, plain.backends, "backends"),
         loads=FaultyArray(watch, plain.loads, "loads"),
         ranges=FaultyHash(watch, plain.ranges),

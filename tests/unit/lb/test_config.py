@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lb.address import parse, parse_prefix
-from lb.config import cgroup2_root, node_ips, node_name, table_sizes
+from lb.config import cgroup2_root, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput
 from lb.model import Protocol, ServiceName, ServicePort
 from lb.plan import Plan
@@ -68,11 +68,36 @@ def test_no_cgroup2_is_said() -> None:
         cgroup2_root("cgroup /sys/fs/cgroup cgroup rw 0 0\n")
 
 
+@pytest.mark.parametrize(
+    ("count", "near"),
+    [
+        (16380, "16369 or 16381"),
+        (16384, "16381 or 16411"),
+        (250, "251"),
+        (241, "251"),
+        (-1, "251"),
+        (131072, "131071"),
+        (1 << 40, "131071"),
+    ],
+)
+def test_a_bad_ring_size_is_answered_with_good_ones(count: int, near: str) -> None:
+    """What is no prime, or too small or large, is refused in one line."""
+    with pytest.raises(BadInput, match=f"--maglev-table-size: {count} .*; take {near}$"):
+        ring_slots(count)
+
+
+@pytest.mark.parametrize("count", [251, 1009, 16381, 65537, 131071])
+def test_any_prime_in_between_is_a_ring_size(count: int) -> None:
+    """Not only those that rings grow through."""
+    assert ring_slots(count) == count
+
+
 def test_table_sizes_follow() -> None:
-    """Slots are counted in lines of 16; loads follow backends, names follow services."""
-    sizes = table_sizes({"services": 100, "slots": 100, "backends": 50})
+    """Slots count in lines of 16, rings in pairs; loads follow backends, names services."""
+    sizes = table_sizes({"services": 100, "slots": 100, "rings": 99, "backends": 50})
     fit = {name: room(name, length) for name, length in sizes.items()}
     assert (fit["slots"], fit["loads"], fit["names"]) == (7, 50, 100 + 32768)
+    assert fit["rings"] == 50
     assert fit["frontends"] == SIZES["frontends"]
 
 
@@ -81,7 +106,7 @@ def test_sizes_by_default() -> None:
     assert {name: room(name, length) for name, length in table_sizes({}).items()} == SIZES
 
 
-@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("name", sorted(FLAGS.keys() - {"rings"}))  # full of rings, all still serve
 def test_what_a_flag_says_fits(name: str) -> None:
     """N of them and not one less; the next is refused with the flag and its number."""
     tables = in_memory(table_sizes(dict.fromkeys(FLAGS, 64) | {name: 16}))

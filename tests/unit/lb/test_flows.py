@@ -77,7 +77,7 @@ def test_what_is_alive_is_found(places: list[list[tuple[Flow, tuple[int, int]]]]
         for one, tags in group
         if any(tags)
         and one.state != FlowState.FREE
-        and NOW - one.used < timeout(one.protocol, one.state) * SECOND
+        and NOW - one.used <= timeout(one.protocol, one.state) * SECOND
     ]
     assert list(alive(raw, NOW)) == expected
 
@@ -109,9 +109,9 @@ TIMES = [
 
 @pytest.mark.parametrize(("protocol", "state", "seconds"), TIMES)
 def test_a_flow_ends_when_its_time_is_up(protocol: int, state: int, seconds: int) -> None:
-    """A moment before it is there, at that moment it is gone, whichever tag it has."""
+    """At that moment it is there, a moment later it is gone, whichever tag it has."""
     for tags in ((1, 0), (0, 1), (1, 1)):
-        for age, there in ((seconds * SECOND - 1, True), (seconds * SECOND, False)):
+        for age, there in ((seconds * SECOND, True), (seconds * SECOND + 1, False)):
             one = flow(protocol=protocol, state=state, used=NOW - age)
             assert list(alive(row((one, *tags)), NOW)) == [one] * there
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf.layout import BackendState, Empty, FrontendFlag, View
+from bpf.layout import BackendFlag, BackendState, Empty, FrontendFlag, View
 from lb.address import Family, Prefix, parse, parse_prefix, show
 from lb.model import Policy, Protocol, ServicePort, SlicePort
-from lb.plan import Plan, plan
+from lb.plan import Here, Plan, plan
 from lb.show import TYPES
 from lb.status import show_key
 from tests.unit.lb.making import BASE, N1, service, slice_of
@@ -138,13 +138,26 @@ def test_views(
 def test_without_external_frontends_only_the_first_view_lists() -> None:
     """A service with a cluster IP alone spends nothing on views that nothing leads to."""
     one = planned("1 n1", "2 n2", node_port=0)
-    assert {backend.views for backend in one.backends} == {1 << View.CLUSTER_IP}
+    assert {backend.views & ~BackendFlag.HERE for backend in one.backends} == {1 << View.CLUSTER_IP}
+
+
+def test_backends_of_this_node_are_marked() -> None:
+    """By the node's name, or by an address of this node where the endpoint names no node."""
+    addresses = (parse("10.0.0.3"), parse("fd00::3"))
+    for which in Family:
+        (one,) = plan(
+            service("web", "10.96.0.1" if which is Family.IPV4 else "fd00::1"),
+            [slice_of("web", "1 n1", "2 n2", "3 -", "4 -", "5 n1 draining", which=which)],
+            Here("n1", "", addresses),
+        )
+        here = [bool(backend.views & BackendFlag.HERE) for backend in one.backends]
+        assert here == [True, False, True, False, True]
 
 
 def test_a_backend_in_no_view_is_kept() -> None:
     """A draining endpoint beside ready ones keeps its flows and gets no new ones."""
     one = planned("1 n1 draining", "2 n1")
-    assert [(b.state, b.views) for b in one.backends] == [
+    assert [(b.state, b.views & ~BackendFlag.HERE) for b in one.backends] == [
         (BackendState.TERMINATING, 0),
         (BackendState.READY, 7),
     ]

@@ -17,10 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from bpf.layout import Backend, FrontendType, NameKey, NameKind
 from lb.address import parse, parse_prefix
 from lb.model import Policy, Service, ServiceName
+from lb.placing import Placed, Where
 from lb.plan import Plan, plan
 from lb.reconcile import Reconciler
 from lb.restore import restore
-from tests.unit.lb.faulty import Killed, Watch, watched
+from lb.tables import Tables, in_memory
+from tests.unit.lb.faulty import SIZES, Killed, Watch, watched
 from tests.unit.lb.making import N1, numbered, service, slice_of
 
 NAMES = ("a", "b", "c")
@@ -70,6 +72,25 @@ def wishes(draw: st.DrawFn, name: str) -> Wish:
     return Wish(made, draw(ENDPOINTS))
 
 
+RING_SLOTS = 251
+
+
+def ring_of(tables: Tables, placed: Placed) -> list[Where]:
+    """The backends of a unit's ring in the maps, slot by slot."""
+    size, first = placed.ring & 0xFFFFFFFF, placed.ring >> 33
+    slots = memoryview(tables.rings.read(first, -(-size // 2))).cast("I")[:size]
+    places = {spot.id: where for where, spot in placed.backends.items()}
+    return [places[number] for number in slots]
+
+
+def fresh_ring(one: Plan) -> list[Where]:
+    """The ring that an agent on empty maps builds."""
+    tables = in_memory(SIZES)
+    agent = Reconciler(tables, guard=lambda: None, ring_slots=RING_SLOTS)
+    agent.step({one.unit.service: (one,)}, 0.0)
+    return ring_of(tables, agent.units[one.unit])
+
+
 FAULT = st.none() | st.integers(0, 60)
 
 
@@ -80,7 +101,7 @@ class Faults(RuleBasedStateMachine):
         super().__init__()
         self.watch: Watch = watched()
         self.wishes: dict[str, Wish] = {}
-        self.reconciler = Reconciler(self.watch.tables, guard=lambda: None)
+        self.reconciler = Reconciler(self.watch.tables, guard=lambda: None, ring_slots=RING_SLOTS)
 
     def plans(self, *names: str) -> dict[ServiceName, tuple[Plan, ...]]:
         """What a step takes for these services."""
@@ -138,7 +159,7 @@ class Faults(RuleBasedStateMachine):
         """Another agent takes over."""
         self.watch.fail_at = None
         self.watch.forget_rest()
-        self.reconciler = Reconciler(self.watch.tables, guard=lambda: None)
+        self.reconciler = Reconciler(self.watch.tables, guard=lambda: None, ring_slots=RING_SLOTS)
         self.reconciler.adopt()
         gone = {name.name for name in self.reconciler.known_services()}
         self.step(*{*self.wishes, *gone})
@@ -197,6 +218,7 @@ class Faults(RuleBasedStateMachine):
                 number = placed.backends[backend.address, backend.port].id
                 record = Backend.unpack(self.watch.plain.backends.read(number))
                 assert record.views == backend.views
+            assert ring_of(self.watch.plain, placed) == fresh_ring(placed.plan)
 
     def nothing_is_left_over(self) -> None:
         """Ids, lines, names and claims in use are those that are needed."""
@@ -204,6 +226,8 @@ class Faults(RuleBasedStateMachine):
         assert placer.services.used == len(units)
         assert placer.backends.used == sum(len(one.backends) for one in units.values())
         runs = [run for runs in restore(self.watch.plain).extents.values() for run in runs]
+        rings = [one.ring & 0xFFFFFFFF for one in units.values() if one.ring]
+        assert placer.rings.extents.used == sum(1 << (-(-n // 2) - 1).bit_length() for n in rings)
         assert placer.lines.used == sum(1 << (lines - 1).bit_length() for _, lines in runs)
         texts = {
             (kind, text)

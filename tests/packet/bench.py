@@ -1,0 +1,164 @@
+r"""A node without neighbours: the packet programs of `lb.c`, run on single packets.
+
+The tables are filled by the product's own planner and reconciler. Devices, addresses, routes
+and neighbours are those of a network namespace that only a descriptor knows, so that nothing
+of it can be left behind. Packets go nowhere: a test run only answers what would become of one.
+
+    clients --- router 192.0.2.254 --- [outside: 192.0.2.1] this node n1 [pods: 10.244.1.0/24]
+                                   \-- n2 192.0.2.2, pods 10.244.2.0/24
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bpf import libbpf
+from bpf.layout import Flow, FlowState, Node, Reason, Row
+from bpf.maps import totals
+from bpf.module import Program
+from bpf.netns import cookie, entered
+from bpf.pins import Pins
+from lb.address import parse
+from lb.config import Settings
+from lb.here import Addresses
+from lb.model import ServiceName
+from lb.plan import Here, plan
+from lb.reconcile import Reconciler
+from lb.tables import SIZES, in_kernel
+from tests.bed.process import run
+from tests.packet.given import Given
+
+_CLONE_NEWNET = 0x40000000
+PROGRAMS = (Program("lb_in", 3, -1), Program("lb_out", 3, -1))
+ROUTER_MAC, NODE_MAC = "02:00:00:00:00:fe", "02:00:00:00:00:01"
+NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
+HERE = Here("n1", "a", (parse(NODE[4]), parse(NODE[6])))
+
+_WIRING = f"""
+link set lo up
+link add outside address {NODE_MAC} type veth peer router
+link add pods type veth peer pod
+link set outside up
+link set router up
+link set pods up
+link set pod up
+addr add {NODE[4]}/24 dev outside
+addr add {NODE[6]}/64 dev outside nodad
+addr add 10.244.1.1/24 dev pods
+addr add fd00:10:244:1::1/64 dev pods nodad
+route add default via 192.0.2.254
+route add default via 2001:db8::fe
+route add 10.244.2.0/24 via 192.0.2.2
+route add fd00:10:244:2::/64 via 2001:db8::2
+route add unreachable 10.244.9.0/24
+route add unreachable fd00:10:244:9::/64
+neigh add 192.0.2.254 dev outside lladdr {ROUTER_MAC}
+neigh add 2001:db8::fe dev outside lladdr {ROUTER_MAC}
+neigh add 192.0.2.2 dev outside lladdr 02:00:00:00:00:02
+neigh add 2001:db8::2 dev outside lladdr 02:00:00:00:00:02
+"""
+_SETTINGS = """
+echo 1 > /proc/sys/net/ipv4/ip_forward
+echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+"""
+
+_AGENT = Settings(node_name=HERE.name, cgroup=Path(), bpffs=Path(), api_socket=Path())
+
+
+def _new_namespace() -> int:
+    """A descriptor of a network namespace that goes when it is closed. Raises OSError."""
+
+    def unshared() -> int:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(_CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare")
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(unshared).result()
+
+
+class Bench:
+    """The programs, their tables and their namespace. `folder` is an empty one on a bpffs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pins = Pins(folder)
+        self._namespace = _new_namespace()
+        self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
+        self._enter("ip", "-batch", "-", stdin=_WIRING)
+        self._enter("sh", "-e", stdin=_SETTINGS)
+        programs = self._pins.build("lb.c", PROGRAMS, SIZES, {"HAVE_SET_RETVAL": "0"})
+        self._programs = {one.name: libbpf.open_pin(str(programs / one.name)) for one in PROGRAMS}
+        self._flows = self._pins.open_array("flows")
+        self._affinity = self._pins.open_hash("affinity")
+        self._reconciler = Reconciler(in_kernel(self._pins), guard=lambda: None)
+        self._now = 0.0
+        with entered(self._path):
+            self._device = socket.if_nametoindex("outside")
+            node = Node(cookie(), *HERE.addresses)
+        self._pins.open_array("node").write(0, node.pack())
+        addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
+        addresses.update(HERE.addresses, HERE.addresses)
+
+    def close(self) -> None:
+        """The namespace goes; what is pinned is the folder's owner's."""
+        for program in self._programs.values():
+            libbpf.close(program)
+        os.close(self._namespace)
+
+    def _enter(self, *argv: str, stdin: str) -> None:
+        run(["nsenter", f"--net={self._path}", *argv], stdin=stdin)
+
+    def give(self, *given: Given) -> None:
+        """These services and no others, no flows, no memories."""
+        plans = {one.name: plan(one, slices, HERE) for one, slices in given}
+        self.forget()
+        self.change(*given, gone=self._reconciler.known_services() - plans.keys())
+
+    def change(self, *given: Given, gone: Iterable[ServiceName] = ()) -> None:
+        """These services are as given from now on; flows and memories stay."""
+        self._now += 10  # ids that were released have rested
+        plans = {one.name: plan(one, slices, HERE) for one, slices in given}
+        self._reconciler.step({**dict.fromkeys(gone, ()), **plans}, self._now)
+        assert not self._reconciler.failing
+
+    def forget(self) -> None:
+        """No flow and no client is remembered."""
+        self._flows.write(0, bytes(self._flows.capacity * self._flows.size))
+        self._affinity.remove([key for key, _ in self._affinity.items()])
+
+    def run(self, program: str, packet: bytes) -> libbpf.Ran:
+        """What the program does with an Ethernet frame on the device where outside traffic is."""
+        (ran,) = self.run_all(program, [packet])
+        return ran
+
+    def run_all(self, program: str, packets: Iterable[bytes]) -> list[libbpf.Ran]:
+        """The same for many frames, one after the other."""
+        descriptor = self._programs[program]
+        with entered(self._path):
+            return [libbpf.test_run(descriptor, one, device=self._device) for one in packets]
+
+    def counted(self) -> dict[Reason, int]:
+        """How often each reason was met, those at 0 left out."""
+        path = self._pins.find_map("reasons")
+        assert path is not None
+        return {Reason(n): count for n, count in enumerate(totals(path)) if count}
+
+    def flows(self) -> list[Flow]:
+        """All that are remembered."""
+        size = self._flows.size
+        table = self._flows.read(0, self._flows.capacity)
+        found = []
+        for start in range(0, len(table), size):
+            row = table[start : start + Row.SIZE]
+            if any(row):
+                flow = Row.unpack(row).flow
+                found += [
+                    Flow.unpack(flow[i : i + Flow.SIZE]) for i in range(0, len(flow), Flow.SIZE)
+                ]
+        return [flow for flow in found if flow.state != FlowState.FREE]

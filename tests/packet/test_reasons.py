@@ -1,0 +1,140 @@
+"""Every reason for which a packet is dropped, a row each, and what is next to it and passes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bpf.layout import Reason
+from bpf.source import joined
+from tests.packet.bench import Bench
+from tests.packet.case import Case, Verdict, play
+from tests.packet.net import BACKEND, V4, V6, Net, offered
+from tests.packet.packets import PORTS, SOME_PORT, Make, answer, tcp, udp
+
+NOT_OF_ONE_PACKET = {
+    Reason.NONE: "is none",
+    Reason.NO_MEMORY: "only sockets need memory",
+    Reason.REWRITE: "no packet of these rows makes the kernel refuse",
+    Reason.NO_PORT: "has a test of its own: it takes thousands of packets",
+}
+
+
+def _rows(net: Net, l4: Make) -> tuple[Case, ...]:
+    def sent(source: str = net.client, hops: int = 64, kind: str = "load balancer") -> object:
+        return l4(source, 40000, net.address_of(kind), 80, hops=hops)
+
+    def dropped(name: str, reason: Reason, *given: str, **more: object) -> Case:
+        hops = more.pop("hops", 64)
+        kind = more.get("kind", "load balancer")
+        one = offered(net, l4, *given, **more)
+        return Case(name, (one,), sent(hops=hops, kind=kind), Verdict.DROP, None, {reason: 1})
+
+    near = "198.51.100.0/29" if net is V4 else "2001:db8:51::/125"
+    nowhere = f"{net.at(net.nowhere, BACKEND)} n3"
+    rows = [
+        dropped("outside the source ranges", Reason.SOURCE_RANGE, net.here, ranges=(near,)),
+        dropped("outside, without a backend", Reason.SOURCE_RANGE, ranges=(near,)),
+        dropped("Local policy, none here", Reason.NO_LOCAL_BACKEND, net.there, local=True),
+        dropped("no way to the backend", Reason.NO_ROUTE, nowhere),
+        dropped("the last hop, to another node", Reason.HOP_LIMIT, net.there, hops=1),
+        dropped("no hop left, to another node", Reason.HOP_LIMIT, net.there, hops=0),
+    ]
+    rows += [
+        dropped(f"no backend: {kind}", Reason.NO_BACKEND, kind=kind)
+        for kind in ("load balancer", "external", "cluster", "node port")
+    ]
+    return tuple(rows)
+
+
+ROWS = [
+    pytest.param(row, id=f"{row.name}, {label}")
+    for label, net, l4 in (
+        ("IPv4 TCP", V4, tcp), ("IPv4 UDP", V4, udp), ("IPv6 TCP", V6, tcp), ("IPv6 UDP", V6, udp),
+    )
+    for row in _rows(net, l4)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_dropped_with_its_reason(bench: Bench, case: Case) -> None:
+    """The packet goes, and its reason is counted once."""
+    play(bench, case)
+
+
+def test_every_reason_of_the_programs_has_a_row() -> None:
+    """A reason that is new to lb.c has to come here, or to say why it cannot."""
+    shown = {reason for row in ROWS for reason in row.values[0].counted}
+    text = joined("lb.c")
+    used = {Reason[name] for name in re.findall(r"\bREASON_(\w+)\b(?! =)", text)}
+    assert used - shown - NOT_OF_ONE_PACKET.keys() == set()
+    assert not shown & NOT_OF_ONE_PACKET.keys()
+
+
+def test_the_last_hop_back(bench: Bench, net: Net, l4: Make) -> None:
+    """The way back through this node is a hop too."""
+    given = (offered(net, l4, net.there),)
+    wanted = l4(net.node, SOME_PORT, net.remote[0], BACKEND, hops=1)
+    sent = l4(net.client, 40000, net.vip, 80, hops=2)
+    got = play(bench, Case("forth", given, sent, Verdict.SEND, wanted))
+    back = answer(got, hops=1)
+    play(bench, Case("back", None, back, Verdict.DROP, None, {Reason.HOP_LIMIT: 1}))
+
+
+def test_the_last_hop_to_this_node(bench: Bench, net: Net, l4: Make) -> None:
+    """A backend of this node is no hop further for us; the stack counts its own."""
+    given = (offered(net, l4, net.here),)
+    sent = l4(net.client, 40000, net.vip, 80, hops=1)
+    wanted = l4(net.client, 40000, net.local[0], BACKEND, hops=1)
+    play(bench, Case("last hop", given, sent, Verdict.PASS, wanted))
+
+
+def test_inside_the_source_ranges(bench: Bench, net: Net, l4: Make) -> None:
+    """Who is allowed comes in."""
+    near = "198.51.100.8/29" if net is V4 else "2001:db8:51::/64"
+    given = (offered(net, l4, net.here, ranges=(near,)),)
+    sent = l4(net.client, 40000, net.vip, 80)
+    wanted = l4(net.client, 40000, net.local[0], BACKEND)
+    play(bench, Case("inside", given, sent, Verdict.PASS, wanted))
+
+
+@pytest.mark.parametrize("kind", ["external", "node port"])
+def test_source_ranges_guard_load_balancer_addresses_only(
+    bench: Bench, net: Net, l4: Make, kind: str
+) -> None:
+    """Any other frontend of the service stays open."""
+    near = "198.51.100.0/29" if net is V4 else "2001:db8:51::/125"
+    given = (offered(net, l4, net.here, kind=kind, ranges=(near,)),)
+    sent = l4(net.client, 40000, net.address_of(kind), 80)
+    wanted = l4(net.client, 40000, net.local[0], BACKEND)
+    play(bench, Case(kind, given, sent, Verdict.PASS, wanted))
+
+
+def test_local_policy_keeps_to_this_node(bench: Bench, net: Net, l4: Make) -> None:
+    """With one backend of each kind, only the one of this node is chosen."""
+    bench.give(offered(net, l4, net.here, net.there, local=True))
+    wanted = l4(net.client, 40000, net.local[0], BACKEND)
+    for number in range(64):
+        sent = l4(net.client, 40000 + number, net.vip, 80)
+        wanted = l4(net.client, 40000 + number, net.local[0], BACKEND)
+        play(bench, Case(str(number), None, sent, Verdict.PASS, wanted))
+
+
+def test_no_port_is_left(bench: Bench, net: Net, l4: Make) -> None:
+    """Connections to one backend beyond the node's ports are dropped, and all before them live."""
+    bench.give(offered(net, l4, net.there))
+    before = bench.counted().get(Reason.NO_PORT, 0)
+    sent = bytearray(bytes(l4(net.client, 1, net.vip, 80)))
+    start = len(sent) - len(bytes(l4(net.client, 1, net.vip, 80).lastlayer().underlayer))
+    frames = []
+    for number in range(len(PORTS) + 1):
+        sent[start : start + 2] = (number + 1).to_bytes(2, "big")
+        frames.append(bytes(sent))
+    ran = bench.run_all("lb_in", frames)
+    dropped = sum(one.verdict == Verdict.DROP for one in ran)
+    ports = [one.packet[start : start + 2] for one in ran if one.verdict == Verdict.SEND]
+    assert dropped >= 1
+    assert dropped + len(ports) == len(frames)
+    assert len(set(ports)) == len(ports)
+    assert bench.counted()[Reason.NO_PORT] - before == dropped

@@ -1,0 +1,105 @@
+"""Which devices are served, and how status tells it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpf.layout import Node
+from bpf.maps import MemoryArray
+from lb.address import Family, parse
+from lb.devices import Choice, choose, feature, not_forwarding, xdp_reason
+from lb.here import Identity
+
+NAMES = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=4)
+BOTH = (Family.IPV4, Family.IPV6)
+
+
+@pytest.mark.parametrize(
+    ("named", "default", "present", "carrying", "choice"),
+    [
+        ((), ["eth0"], ["lo", "eth0"], [], Choice(("eth0",))),
+        ((), [], ["lo", "eth0"], ["eth0"], Choice(("eth0",))),
+        ((), ["eth0"], ["lo"], [], Choice(())),
+        (("eth1",), ["eth0"], ["eth0", "eth1"], [], Choice(("eth1",))),
+        (("eth1",), ["eth0"], ["eth0"], [], Choice((), ("eth1",))),
+        (("eth1",), [], ["eth0", "eth1"], ["eth0"], Choice(("eth1",), (), ("eth0",))),
+    ],
+)
+def test_choice(
+    named: tuple[str, ...],
+    default: list[str],
+    present: list[str],
+    carrying: list[str],
+    choice: Choice,
+) -> None:
+    """Those named, else those with a default route; what has the programs by chance goes."""
+    assert choose(named, default, present, carrying) == choice
+
+
+@given(NAMES, NAMES, NAMES, NAMES)
+def test_choice_is_sound(
+    named: list[str], default: list[str], present: list[str], carrying: list[str]
+) -> None:
+    """Served are only devices that are there, once each; named ones are served or missing."""
+    choice = choose(named, default, present, carrying)
+    assert set(choice.serve) <= set(present)
+    assert len(set(choice.serve)) == len(choice.serve)
+    assert not set(choice.leave) & {*choice.serve, *choice.missing}
+    if named:
+        assert {*choice.serve, *choice.missing} == set(named)
+
+
+@pytest.mark.parametrize(
+    ("serving", "faults", "notes", "state", "reason"),
+    [
+        (["eth0"], [], [], "on", None),
+        (["eth0"], ["eth1 is missing"], [], "degraded", "eth1 is missing"),
+        (["eth0"], [], ["no forwarding"], "on", "no forwarding"),
+        ([], [], [], "off", "no device has a default route: name some with --devices"),
+        ([], ["a"], ["b"], "degraded", "a; b"),
+    ],
+)
+def test_feature(
+    serving: list[str], faults: list[str], notes: list[str], state: str, reason: str | None
+) -> None:
+    """Faults of devices degrade, notes do not; each is told."""
+    answer = feature(serving, faults, notes=notes)
+    assert (answer["state"], answer.get("reason")) == (state, reason)
+    assert answer["devices"] == dict.fromkeys(serving, "tc")
+
+
+def test_forwarding(tmp_path: Path) -> None:
+    """Only what is 0, and of the families that the node has."""
+    for path, value in (("ipv4/ip_forward", "0"), ("ipv6/conf/eth0/forwarding", "0")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(f"{value}\n")
+    both = not_forwarding(["eth0", "eth1"], BOTH, tmp_path)
+    assert [line.split(" is ")[0] for line in both] == [
+        "net.ipv4.ip_forward",
+        "net.ipv6.conf.eth0.forwarding",
+    ]
+    assert not_forwarding(["eth0"], [Family.IPV4], tmp_path) == both[:1]
+    (tmp_path / "ipv4/ip_forward").write_text("1\n")
+    assert not_forwarding(["eth0"], [Family.IPV4], tmp_path) == []
+
+
+def test_xdp_reason() -> None:
+    """The mode that was asked for is named."""
+    assert xdp_reason("native") == "--xdp native is not built yet: served by tc"
+    assert "served by tc" in xdp_reason("auto")
+
+
+def test_identity_follows_the_addresses() -> None:
+    """One address of each family, zeros where there is none; gone when it goes."""
+    table = MemoryArray(1, Node.SIZE)
+    identity = Identity(table, 7)
+    four, six = parse("192.0.2.1"), parse("2001:db8::1")
+    for primary in ((), (four,), (four, six), (six,)):
+        identity.update(primary)
+        v4 = bytes(four) if four in primary else bytes(16)
+        v6 = bytes(six) if six in primary else bytes(16)
+        assert Node.unpack(table.read(0)) == Node(7, v4, v6)

@@ -1,0 +1,140 @@
+"""Rings of services that are reached from outside: who has one, who is in it, when it is built."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from bpf.layout import Service
+from lb.address import show_port
+from lb.model import Policy
+from lb.placing import Placed
+from lb.reconcile import Reconciler
+from lb.restore import restore
+from lb.rings import RING, SEED
+from lb.status import differences
+from maglev import Backend, build
+from tests.unit.lb.faulty import Watch, watched
+from tests.unit.lb.making import numbered, plans, service, slice_of
+
+WEB = service("web", "10.96.0.10", node_port=30080)
+
+
+def only(agent: Reconciler) -> Placed:
+    """The one unit that is there."""
+    (placed,) = agent.units.values()
+    return placed
+
+
+def agent_on(watch: Watch, slots: int = 251) -> Reconciler:
+    """An agent on what is there."""
+    made = Reconciler(watch.tables, guard=lambda: None, ring_slots=slots)
+    made.adopt()
+    return made
+
+
+def slots_of(watch: Watch, placed: Placed) -> list[int]:
+    """The ring that the maps hold, slot by slot."""
+    word = Service.unpack(watch.plain.services.read(placed.service)[: Service.SIZE]).ring
+    assert word == placed.ring
+    size, first = word & 0xFFFFFFFF, word >> 32
+    assert first % 2 == 0
+    return memoryview(watch.plain.rings.read(first // 2, -(-size // 2))).cast("I")[:size].tolist()
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_a_ring_is_the_maglev_table_of_addresses_and_ports(count: int) -> None:
+    """Of the cluster's seed, with this node's ids in it: 100 slots each, or what is allowed."""
+    watch = watched()
+    agent = agent_on(watch, slots=16381)
+    agent.step(plans(WEB, slice_of("web", *numbered(range(1, count + 1)))), 0.0)
+    placed = only(agent)
+    named = [Backend(show_port(*w), 1, spot.id) for w, spot in placed.backends.items()]
+    size = {2: 251, 3: 509, 10: 1021}[count]
+    assert slots_of(watch, placed) == build(named, size=size, seed=SEED).tolist()
+
+
+def test_one_backend_is_a_ring_of_one_slot() -> None:
+    """Whatever the hash, it is chosen."""
+    watch = watched()
+    agent = agent_on(watch)
+    agent.step(plans(WEB, slice_of("web", "1")), 0.0)
+    assert slots_of(watch, only(agent)) == [1]
+
+
+def test_who_has_no_way_in_from_outside_has_no_ring() -> None:
+    """A cluster IP alone, a service without endpoints, a Local policy with none here."""
+    alone = service("web", "10.96.0.10")
+    local = service("web", "10.96.0.10", node_port=30080, external_policy=Policy.LOCAL)
+    for one, endpoints in ((alone, ["1", "2"]), (WEB, []), (local, ["1 n2", "2 n2"])):
+        agent = agent_on(watched())
+        agent.step(plans(one, slice_of("web", *endpoints)), 0.0)
+        assert (only(agent).ring, agent.placer.rings.extents.used) == (0, 0)
+
+
+def test_a_ring_goes_with_its_backends() -> None:
+    """Without endpoints its word is 0 and its room is free."""
+    watch = watched()
+    agent = agent_on(watch)
+    agent.step(plans(WEB, slice_of("web", "1", "2")), 0.0)
+    assert only(agent).ring
+    agent.step(plans(WEB, slice_of("web")), 1.0)
+    assert slots_of(watch, only(agent)) == []
+    assert agent.placer.rings.extents.used == 0
+
+
+def test_a_ring_of_the_same_backends_stays() -> None:
+    """A change of affinity is none of the ring's business."""
+    watch = watched()
+    agent = agent_on(watch)
+    agent.step(plans(WEB, slice_of("web", "1", "2")), 0.0)
+    before = only(agent).ring
+    sticky = service("web", "10.96.0.10", node_port=30080, affinity_seconds=10)
+    agent.step(plans(sticky, slice_of("web", "1", "2")), 1.0)
+    assert only(agent).ring == before
+
+
+def test_full_rings_fail_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Such a service is served without; it is logged once, with the flag, and verify is content."""
+    watch = watched({"rings": 64})
+    agent = agent_on(watch)
+    with caplog.at_level(logging.WARNING):
+        for number in (2, 3, 4):
+            agent.step(plans(WEB, slice_of("web", *numbered(range(1, number + 1)))), float(number))
+    assert (agent.failing, only(agent).ring) == ({}, 0)
+    assert [record.message.count("--max-rings") for record in caplog.records] == [1]
+    assert differences(agent) == []
+
+
+@pytest.mark.parametrize("word", [0, 7, 251, 3 << 32 | 251, 1 << 62 | 251, 2 << 32 | 251])
+def test_a_spoilt_ring_word_is_seen_and_put_right(word: int) -> None:
+    """Verify names it; a restart builds the ring again."""
+    watch = watched()
+    agent = agent_on(watch)
+    made = plans(WEB, slice_of("web", *numbered(range(1, 6))))
+    other = plans(service("other", "10.96.0.11", node_port=30081), slice_of("other", "8", "9"))
+    agent.step(other | made, 0.0)
+    (unit,) = [one for one in agent.units if one.service.name == "web"]
+    good = slots_of(watch, agent.units[unit])
+    if agent.units[unit].ring == word:
+        word += 1
+    watch.plain.services.store_word(agent.units[unit].service, RING, word)
+    assert differences(agent) != []
+    again = Reconciler(watch.plain, guard=lambda: None, ring_slots=251)
+    again.adopt()
+    again.step(other | made, 10.0)
+    again.prune(10.0)
+    assert slots_of(watch, again.units[unit]) == good
+    assert restore(watch.plain).faults == differences(again) == []
+
+
+def test_another_size_is_built_at_the_next_start() -> None:
+    """The flag of the agent that runs counts."""
+    watch = watched()
+    made = plans(WEB, slice_of("web", *numbered(range(1, 6))))
+    agent_on(watch).step(made, 0.0)
+    watch.forget_rest()
+    agent = agent_on(watch, slots=509)
+    agent.step(made, 10.0)
+    assert len(slots_of(watch, only(agent))) == 509
