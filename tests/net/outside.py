@@ -43,6 +43,7 @@ def ask(client: Host, protocol: str, address: str, port: int, *options: str) -> 
 
     The server is "peer" where another address answered, and the errno where none did.
     """
+    options = ("--timeout", "1", *options)
     if protocol == "TCP":
         (row,) = connect(client, address, port, *options)
         peer = row["peer"]

@@ -1,0 +1,132 @@
+"""Much traffic from outside: megabytes, short connections by the hundred, many clients at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bed import Host, connect
+from tests.bed.host import PROBES
+from tests.net.outside import FAMILY, PROTOCOL, TWO_NODES, Outside
+from tests.net.world import ECHO, World, url
+
+pytestmark = TWO_NODES
+BACKEND = pytest.mark.parametrize("backend", ["web-0", "web-1"])
+LINES = 7000
+SIZE = 20 << 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lines(world: World) -> None:
+    for pod in world.webs:
+        pod.line_echo(LINES)
+
+
+@pytest.fixture(scope="module")
+def megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 20 MB that no two parts of are alike."""
+    path = tmp_path_factory.mktemp("megabytes") / "sent"
+    path.write_bytes(random.Random(3).randbytes(SIZE))
+    return path
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def to_and_fro(client: Host, base: str, sent: Path) -> None:
+    """PUT the file and GET it again; fails unless it came back whole."""
+    got = sent.with_name("got")
+    got.unlink(missing_ok=True)
+    quiet = ("curl", "-q", "--noproxy", "*", "--globoff", "--silent", "--fail", "--max-time", "9")
+    client.run(*quiet, "--upload-file", str(sent), f"{base}files/{got.name}", timeout=12)
+    client.run(*quiet, "--output", str(got), f"{base}files/{got.name}", timeout=12)
+    assert digest(got) == digest(sent)
+
+
+@FAMILY
+@BACKEND
+def test_megabytes(outside: Outside, megabytes: Path, backend: str, family: str) -> None:
+    """20 MB arrive whole both ways, at a backend here and at one elsewhere."""
+    place = outside.expose(f"big-{family}-{backend}", [outside.world.pods[backend]])["balancer"]
+    to_and_fro(outside.client, url(getattr(place.at, family), place.port), megabytes)
+
+
+@pytest.fixture
+def small(world: World) -> Iterator[None]:
+    """1450 octets fit through the cables of the nodes, and routers say so."""
+    ends = [f"ip link set n{node.number} mtu %d" for node in world.cluster.nodes]
+    script = "\n".join([*ends, "ip link set br0 mtu %d", ""])
+    hosts = [*world.cluster.nodes]
+    try:
+        world.cluster.claim.enter("wire", script.replace("%d", "1450"))
+        for node in hosts:
+            node.run("ip", "link", "set", "eth0", "mtu", "1450")
+        yield
+    finally:
+        world.cluster.claim.enter("wire", script.replace("%d", "1500"))
+        for node in hosts:
+            node.run("ip", "link", "set", "eth0", "mtu", "1500")
+
+
+@FAMILY
+@BACKEND
+@pytest.mark.usefixtures("small")
+def test_smaller_mtu(outside: Outside, megabytes: Path, backend: str, family: str) -> None:
+    """Megabytes arrive whole too where only 1450 octets fit to the nodes, and between them."""
+    place = outside.expose(f"mtu-{family}-{backend}", [outside.world.pods[backend]])["node_port"]
+    to_and_fro(outside.client, url(getattr(place.at, family), place.port), megabytes)
+
+
+@FAMILY
+@BACKEND
+def test_short_connections(outside: Outside, backend: str, family: str) -> None:
+    """None of 500 connections, one right after the other, fails."""
+    pod = outside.world.pods[backend]
+    place = outside.expose(f"short-{family}-{backend}", [pod])["balancer"]
+    rows = connect(outside.client, getattr(place.at, family), place.port, count=500)
+    assert [row for row in rows if row["errno"]] == []
+    assert {json.loads(row["said"])["pod"] for row in rows} == {backend}
+
+
+@FAMILY
+@PROTOCOL
+@BACKEND
+def test_crowd(outside: Outside, backend: str, protocol: str, family: str) -> None:
+    """200 clients at once get every answer to their own questions, and no other's."""
+    pod, target = outside.world.pods[backend], LINES if protocol == "TCP" else ECHO
+    name = f"crowd-{protocol.lower()}-{family}-{backend}"
+    place = outside.expose(name, [pod], protocol=protocol, target=target)["balancer"]
+    where = (protocol.lower(), getattr(place.at, family), str(place.port))
+    seen: Any = outside.client.python(PROBES / "crowd.py", *where, "200", "5", timeout=20)
+    assert seen == {"answers": 1000, "wrong": 0, "failed": 0, "servers": {backend: 1000}}
+
+
+@FAMILY
+@BACKEND
+@pytest.mark.parametrize("mode", ["1", "2"])
+def test_rp_filter(outside: Outside, mode: str, backend: str, family: str) -> None:
+    """The kernel's check of source addresses on the node's devices is in nobody's way."""
+    world = outside.world
+    place = outside.expose(f"rp-{mode}-{family}-{backend}", [world.pods[backend]])["node_port"]
+    names = world.node.run("ls", "/proc/sys/net/ipv4/conf").stdout.split()
+    names.remove("default")
+
+    def write(value: str) -> None:
+        for name in names:
+            text = f"echo {value} > /proc/sys/net/ipv4/conf/{name}/rp_filter"
+            world.node.run("sh", "-c", text)
+
+    try:
+        write(mode)
+        rows = connect(outside.client, getattr(place.at, family), place.port, count=5)
+        assert [row["errno"] for row in rows] == [None] * 5
+    finally:
+        write("0")
