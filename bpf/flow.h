@@ -135,7 +135,9 @@ static __always_inline bool is_over(const struct flow *flow, __u64 now)
 		seconds = TIMEOUT_NEW;
 	if (flow->state == FLOW_CLOSING)
 		seconds = TIMEOUT_CLOSING;
-	return flow->state == FLOW_FREE || now - flow->used > seconds * NSEC_PER_SEC;
+	/* Signed: another CPU may have touched it after `now` was read. */
+	return flow->state == FLOW_FREE ||
+	       (__s64)(now - flow->used) > (__s64)(seconds * NSEC_PER_SEC);
 }
 
 /* A packet of the flow went by. `side`: bit 0 from the client, bit 1 from the backend. */
@@ -167,10 +169,12 @@ static __always_inline void unlock(struct row *row)
 }
 
 /* Which of a row's ways a new flow may have: a free one, else one that is over, else (`force`)
- * the one silent for longest. ROW_WAYS: none, or its answers could not be told from another's;
- * where only the client's own port could tell them, the client's newer flow takes the place. */
-static __always_inline __u32 room_for(struct row *row, const struct pkt *pkt, __u32 back,
-				      __be16 port, __u64 now, bool force)
+ * the one silent for longest. ROW_WAYS: none, or its answers would be taken for another's. Where
+ * only the client's own port tells them apart, that client's newer flow counts; a port of this
+ * node goes to the same connection anew (by its tag: cheap, and wrong once in 2^32), or is taken
+ * from one that is closing when all else failed. */
+static __always_inline __u32 room_for(struct row *row, __u32 forth, __u32 back, __be16 port,
+				      __u64 now, bool force)
 {
 	__u32 place = ROW_WAYS;
 	__u64 oldest = ~0ULL;
@@ -179,8 +183,11 @@ static __always_inline __u32 room_for(struct row *row, const struct pkt *pkt, __
 		struct flow *there = &row->flow[i];
 		bool over = is_over(there, now);
 
-		if (row->back[i] == back && !over)
-			return port && !is_forth(there, pkt) ? ROW_WAYS : i;
+		if (row->back[i] == back && !over) {
+			if (!port || row->forth[i] == forth)
+				return i;
+			return force && there->state == FLOW_CLOSING ? i : ROW_WAYS;
+		}
 		if (over && oldest) {
 			oldest = 0;
 			place = i;
@@ -259,6 +266,7 @@ static __always_inline struct flow *remember(struct __sk_buff *skb, const struct
 					     struct ends *back)
 {
 	__u32 walk = walk_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
+	__u32 forth = tag_of(&pkt->ends, pkt->protocol);
 	bool here = backend->views & BACKEND_HERE;
 	__u64 now = bpf_ktime_get_ns();
 
@@ -276,14 +284,14 @@ static __always_inline struct flow *remember(struct __sk_buff *skb, const struct
 			back->destination_port = port;
 		if ((!port || !is_taken(skb, back, pkt->protocol, pkt->v4)) && lock(row)) {
 			tag = tag_of(back, pkt->protocol);
-			i = room_for(row, pkt, tag, port, now, try == ROW_TRIES);
+			i = room_for(row, forth, tag, port, now, try == ROW_TRIES);
 			flow = put(row, i, pkt, backend);
 			if (flow) {
 				flow->id = id;
 				flow->port = port;
 				flow->used = now;
 				barrier();
-				row->forth[i & (ROW_WAYS - 1)] = tag_of(&pkt->ends, pkt->protocol);
+				row->forth[i & (ROW_WAYS - 1)] = forth;
 				row->back[i & (ROW_WAYS - 1)] = tag;
 			}
 			unlock(row);

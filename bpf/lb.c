@@ -204,6 +204,18 @@ int lb_in(struct __sk_buff *skb)
 	return send(skb, &pkt, flow, side);
 }
 
+/* Does the backend answer this flow, or a client that came straight to it from the same port
+ * after the flow was over? A connection that is closing does not begin. */
+static __always_inline bool is_answer(struct flow *flow, const struct pkt *pkt)
+{
+	if (is_over(flow, bpf_ktime_get_ns()))
+		return false;
+	if (flow->state != FLOW_CLOSING || !(pkt->tcp & TCP_SYN))
+		return true;
+	flow->state = FLOW_FREE;
+	return false;
+}
+
 /* tc egress of a device: answers of backends on this node. */
 int lb_out(struct __sk_buff *skb)
 {
@@ -214,7 +226,7 @@ int lb_out(struct __sk_buff *skb)
 	if (!read_packet(skb, &pkt))
 		return TC_NEXT;
 	flow = find_back_by_client(&pkt);
-	if (!flow)
+	if (!flow || !is_answer(flow, &pkt))
 		return TC_NEXT;
 	touch(flow, &pkt, SIDE_BACKEND);
 	to.source = flow->frontend;
