@@ -13,7 +13,6 @@ enum tcp_flag {
 	TCP_FIN = 1,
 	TCP_SYN = 2,
 	TCP_RST = 4,
-	TCP_ACK = 16,
 };
 
 /* Both ends of a packet; what checksums cover lies side by side. */
