@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bpf import libbpf, netlink, netns, tc
+from bpf import libbpf, netlink, netns, tc, xdp
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.module import CompileError
 from bpf.pins import Pins, mount
@@ -26,7 +26,7 @@ from lb.address import Address, family
 from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
-from lb.devices import Devices, xdp_reason
+from lb.devices import Devices
 from lb.errors import KernelRefused
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
@@ -38,6 +38,7 @@ from lb.show import counted
 from lb.sources import Source
 from lb.status import differences, status
 from lb.tables import in_kernel
+from lb.xdp import Xdp
 
 log = logging.getLogger("tidegate")
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -53,7 +54,7 @@ with Python's own 700 it walks them again and again, and finds nothing."""
 class Agent:
     """One node's agent. Raises BadInput, KernelRefused when it cannot start."""
 
-    def __init__(self, settings: Settings, source: Source, *, xdp: str = "auto") -> None:
+    def __init__(self, settings: Settings, source: Source) -> None:
         # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         gc.set_threshold(*COLLECT_EVERY)
@@ -67,13 +68,13 @@ class Agent:
         # It reads its first full state while the compiler works.
         threading.Thread(target=self._run_source, name="source", daemon=True).start()
         self._pins = Pins(settings.bpffs)
-        self._xdp = xdp
-        self._programs, on_devices = self._build()
-        self._builds = (self._programs, on_devices)
+        self._builds = self._build()
+        self._programs, on_devices, in_xdp = self._builds
         note = reserve()
         if note:
             log.warning("%s", note)
         self._devices = Devices(settings.devices, on_devices, note)
+        self._xdp = Xdp(settings.xdp, in_xdp, self._pins.links, self._pins.open_array("devices"))
         tables = in_kernel(self._pins)
         reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
@@ -135,7 +136,7 @@ class Agent:
         collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
         serve(collector, self._settings.metrics)
 
-    def _build(self) -> tuple[Path, Path]:
+    def _build(self) -> tuple[Path, Path, Path]:
         settings = self._settings
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
@@ -143,6 +144,7 @@ class Agent:
             return (
                 self._pins.build("sock.c", sockets, settings.sizes, defines),
                 self._pins.build("lb.c", tc.PROGRAMS, settings.sizes, defines),
+                self._pins.build("xdp.c", (xdp.PROGRAM,), settings.sizes, defines),
             )
         except (CompileError, OSError) as error:
             raise KernelRefused(f"programs: {error}; see tidegate check") from error
@@ -169,8 +171,12 @@ class Agent:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]
         default = netlink.default_devices()
         self.controller.devices(held, default)
-        if self._devices.follow(default):
+        if self._follow_devices(default):
             self.controller.note()
+
+    def _follow_devices(self, default: list[str]) -> bool:
+        changed = self._devices.follow(default)
+        return self._xdp.follow(self._devices.serving) or changed
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
@@ -207,6 +213,7 @@ class Agent:
     def _start_devices(self) -> None:
         try:
             self._devices.start()
+            self._xdp.follow(self._devices.serving)
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
         self.controller.note()
@@ -232,7 +239,7 @@ class Agent:
             families = {family(address) for address in controller.here.addresses}
         features = {
             "north-south": self._devices.feature(families),
-            "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
+            "xdp": self._xdp.feature(),
         }
         with controller.lock:
             return status(controller, self._hooks(), self._reaper.ended, features)
@@ -242,7 +249,7 @@ class Agent:
         return {hook.name: is_attached(hook, links, cgroup) for hook in SOCKET_HOOKS}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
-        detached = self._devices.detached()
+        detached = self._devices.detached() + self._xdp.detached()
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]

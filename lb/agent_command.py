@@ -97,7 +97,8 @@ def _later(function: Any) -> Any:
     "--xdp",
     type=click.Choice(["auto", "native", "generic", "off"]),
     default="auto",
-    hidden=True,
+    show_default=True,
+    help="Before the stack: in the driver, in front of the kernel's own, or by tc alone.",
 )
 @click.option(
     "--nodeport-addresses",
@@ -191,7 +192,7 @@ def agent(context: click.Context, /, **flags: Any) -> None:
     try:
         if flags["bandwidth"] == "on":
             raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
-        _serve(_settings(flags), flags["xdp"])
+        _serve(_settings(flags))
     except TidegateError as error:
         click.echo(f"tidegate: {error}", err=True)
         sys.exit(error.status)
@@ -219,6 +220,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         localhost_nodeports=flags["iptables_localhost_nodeports"],
         metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        xdp=flags["xdp"],
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
@@ -227,10 +229,10 @@ def _settings(flags: dict[str, Any]) -> Settings:
     )
 
 
-def _serve(settings: Settings, xdp: str) -> None:
+def _serve(settings: Settings) -> None:
     from lb.agent import Agent  # noqa: PLC0415 - netlink and libbpf, only where needed
 
-    Agent(settings, _source(settings), xdp=xdp).run()
+    Agent(settings, _source(settings)).run()
 
 
 def _source(settings: Settings) -> Any:
