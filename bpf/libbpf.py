@@ -40,6 +40,45 @@ def pin(fd: int, path: str) -> None:
     _call("bpf_obj_pin", fd, path.encode(), what=f"pin {path}")
 
 
+class _MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts (libbpf 1.x, bpf.h)."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t), ("btf_fd", c_uint32), ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32), ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32), ("map_flags", c_uint32), ("map_extra", c_uint64),
+        ("numa_node", c_uint32), ("map_ifindex", c_uint32),
+    )  # fmt: skip
+
+
+class MapKind(NamedTuple):
+    """What a map is made of: enum bpf_map_type, BPF_F_* flags, sizes of key and value in bytes."""
+
+    kind: int
+    flags: int
+    key_size: int
+    value_size: int
+
+
+def create_map(name: str, made_of: MapKind, entries: int, *, btf: int | None = None) -> int:
+    """A new map; its name is cut to 15 characters. Raises OSError.
+
+    `btf` is a descriptor whose type 1 is the key and type 2 the value.
+    """
+    options = _MapOptions(size=ctypes.sizeof(_MapOptions), map_flags=made_of.flags)
+    if btf is not None:
+        options.btf_fd, options.btf_key_type_id, options.btf_value_type_id = btf, 1, 2
+    return _call(
+        "bpf_map_create", made_of.kind, name[:15].encode(), made_of.key_size, made_of.value_size,
+        entries, ctypes.byref(options), what=f"create map {name}",
+    )  # fmt: skip
+
+
+def load_btf(data: bytes) -> int:
+    """Types for the kernel. Raises OSError."""
+    return _call("bpf_btf_load", data, ctypes.c_size_t(len(data)), None, what="load types")
+
+
 class MapInfo(NamedTuple):
     """What the kernel says of a map; sizes in bytes."""
 

@@ -18,9 +18,8 @@ from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
 from bpf import libbpf
-from bpf.module import Program
+from bpf.texts import LB_XDP
 
-PROGRAM = Program("lb_xdp", 6, 37)  # BPF_PROG_TYPE_XDP, BPF_XDP
 _ETHERNET = 1  # ARPHRD_ETHER
 _NDO_XMIT = 4  # NETDEV_XDP_ACT_NDO_XMIT; linux/netdev.h
 _DEV_GET = 1  # NETDEV_CMD_DEV_GET
@@ -80,7 +79,7 @@ def attach(index: int, mode: Mode, programs: Path, folder: Path) -> bool:
     Another mode than before means a moment without the program. Raises OSError: EBUSY where
     somebody else's program is, EOPNOTSUPP where the driver cannot.
     """
-    new = libbpf.open_pin(str(programs / PROGRAM.name))
+    new = libbpf.open_pin(str(programs / LB_XDP.name))
     try:
         for other in Mode:
             if other is not mode:
@@ -88,7 +87,7 @@ def attach(index: int, mode: Mode, programs: Path, folder: Path) -> bool:
         path = _path(folder, index, mode)
         link = _open_if_alive(path, index)
         if link is None:
-            link = libbpf.link_create(new, index, PROGRAM.attach_type, flags=mode.flag)
+            link = libbpf.link_create(new, index, LB_XDP.attach_type, flags=mode.flag)
             path.unlink(missing_ok=True)
             libbpf.pin(link, str(path))
             os.close(link)

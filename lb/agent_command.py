@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import yaml
 
 from lb.config import RING_SLOTS, Settings, listen, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput, TidegateError
+from lb.ground import Ground
+from lb.letterbox import reading
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
 from lb.tables import SIZES
@@ -230,9 +233,13 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 
 def _serve(settings: Settings) -> None:
-    from lb.agent import Agent  # noqa: PLC0415 - netlink and libbpf, only where needed
+    # Each of these imports takes a while; the compiler, and then the source, work meanwhile.
+    ground = Ground(settings)
+    source, stop = _source(settings), threading.Event()
+    letterbox = reading(source, stop)
+    from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
-    Agent(settings, _source(settings)).run()
+    Agent(settings, ground, letterbox, stop).run()
 
 
 def _source(settings: Settings) -> Any:

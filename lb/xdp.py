@@ -78,7 +78,8 @@ def feature(wanted: str, modes: dict[str, Mode], reasons: dict[str, str]) -> dic
 class Xdp:
     """Attaches, and remembers what could not be. For any thread."""
 
-    def __init__(self, wanted: str, programs: Path, links: Path, table: Array) -> None:
+    def __init__(self, wanted: str, programs: Path | None, links: Path, table: Array) -> None:
+        """`programs`: None where `wanted` is off."""
         self._wanted, self._programs, self._links, self._table = wanted, programs, links, table
         self._lock = threading.Lock()
         self._written: dict[int, bytes] = {}
@@ -110,6 +111,8 @@ class Xdp:
             return changed
 
     def _attach(self, link: Link) -> bool:
+        if self._programs is None:
+            return False
         for mode in _TRIES[self._wanted]:
             try:
                 done = xdp.attach(link.number, mode, self._programs, self._links)
