@@ -15,11 +15,14 @@
 #include "packet.h"
 #include "rewrite.h"
 #include "balance.h"
+#include "unwrap.h"
 
 /* tc ingress of a device. */
 int lb_in(struct __sk_buff *ctx)
 {
-	return receive(ctx);
+	int verdict;
+
+	return unwrap(ctx, &verdict) ? verdict : receive(ctx);
 }
 
 /* Does the backend answer this flow, or a client that came straight to it from the same port
