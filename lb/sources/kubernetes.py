@@ -76,13 +76,15 @@ class KubernetesSource:
         self._timing = timing or Timing()
         self._access = Access(kubeconfig, master, self._timing)
         self._node = ALL_NODES if all_nodes else own_node(node_name)
+        self._all_nodes = (ALL_NODES.name,) if all_nodes else ()
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
         faring = Faring(inbox, "kubernetes", self._access.location)
         gate = Gate(
             inbox,
-            needed=(SERVICES.name, SLICES.name),
+            # Without the other nodes, packets that they hand over would be turned away.
+            needed=(SERVICES.name, SLICES.name, *self._all_nodes),
             wished=(self._node.name,),
             patience=self._timing.node,
         )

@@ -1,15 +1,16 @@
-"""Direct server return: backends of another node see the client, and answer it past the balancer."""
+"""Direct server return: a backend elsewhere sees the client, and answers past the balancer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.bed.manifests import node
+from tests.net.bulk import SIZE, to_and_fro
 from tests.net.outside import FAMILY, PROTOCOL, Met, Outside, Place
-from tests.net.world import World
+from tests.net.world import World, url
 
 MODES = ("native", "generic", "off")
 pytestmark = pytest.mark.parametrize(
@@ -38,10 +39,10 @@ def services(outside: Outside, nodes: World) -> dict[str, dict[str, Place]]:
     }
 
 
-def sent(world: World) -> int:
-    """Packets that n1 sent out of eth0, by XDP too."""
+def received(world: World) -> int:
+    """Octets that came to n1 by eth0."""
     (shown,) = json.loads(world.node.run("ip", "-j", "-s", "link", "show", "eth0").stdout)
-    return int(shown["stats64"]["tx"]["packets"])
+    return int(shown["stats64"]["rx"]["bytes"])
 
 
 @FAMILY
@@ -52,4 +53,29 @@ def test_the_backend_sees_the_client(
 ) -> None:
     """Its answer comes from the service's address and port, which is not its own."""
     met = outside.ask(protocol, services[protocol][kind], family)
+    assert met == Met("web-1", getattr(outside.client, family))
+
+
+@FAMILY
+def test_megabytes(
+    outside: Outside, services: dict[str, dict[str, Place]], megabytes: Path, family: str
+) -> None:
+    """20 MB arrive whole both ways, and only the client's way leads past the balancer."""
+    place = services["TCP"]["balancer"]
+    before = received(outside.world)
+    to_and_fro(outside.client, url(getattr(place.at, family), place.port), megabytes)
+    passed = received(outside.world) - before
+    assert SIZE < passed < 1.2 * SIZE
+
+
+@FAMILY
+@PROTOCOL
+def test_both_agents_started_again(
+    outside: Outside, services: dict[str, dict[str, Place]], protocol: str, family: str
+) -> None:
+    """What they remember outlives them, and so does what is in force."""
+    for agent in outside.world.agents:
+        agent.kill()
+        agent.start()
+    met = outside.ask(protocol, services[protocol]["external"], family)
     assert met == Met("web-1", getattr(outside.client, family))
