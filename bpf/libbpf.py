@@ -131,9 +131,38 @@ def link_info(fd: int) -> LinkInfo:
     return LinkInfo(word[1], word[2], cgroup, int.from_bytes(raw[24:28], "little"))
 
 
-def link_create(program: int, target: int, attach_type: int) -> int:
-    """Attaches a program beside any others (BPF_LINK_CREATE, Linux 5.7). Raises OSError."""
-    return _call("bpf_link_create", program, target, attach_type, None, what="attach")
+class XdpLinkInfo(NamedTuple):
+    """What it says of a device's link."""
+
+    program: int
+    device: int
+    """0: it is gone."""
+
+
+def xdp_link_info(fd: int) -> XdpLinkInfo:
+    """Which program, on which device (struct bpf_link_info)."""
+    raw = _info(fd, 64)
+    return XdpLinkInfo(*(int.from_bytes(raw[i : i + 4], "little") for i in (8, 16)))
+
+
+class _LinkOptions(ctypes.Structure):
+    """struct bpf_link_create_opts, up to what all versions of libbpf 1 have."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t), ("flags", c_uint32), ("iterator", ctypes.c_void_p),
+        ("iterator_size", c_uint32), ("btf_id", c_uint32),
+    )  # fmt: skip
+
+
+def link_create(program: int, target: int, attach_type: int, *, flags: int = 0) -> int:
+    """Attaches a program to a cgroup (Linux 5.7) or a device (5.9): BPF_LINK_CREATE.
+
+    Raises OSError.
+    """
+    options = _LinkOptions(size=ctypes.sizeof(_LinkOptions), flags=flags)
+    return _call(
+        "bpf_link_create", program, target, attach_type, ctypes.byref(options), what="attach"
+    )
 
 
 def link_update(link: int, program: int) -> None:

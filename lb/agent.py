@@ -16,12 +16,12 @@ from typing import Any
 
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
-from bpf.texts import LB, SOCK
+from bpf.texts import LB, SOCK, XDP
 from lb.address import Address, family
 from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
-from lb.devices import Devices, xdp_reason
+from lb.devices import Devices
 from lb.errors import KernelRefused
 from lb.ground import ENDING, Ground
 from lb.here import Addresses, Identity
@@ -32,6 +32,7 @@ from lb.reserved import reserve
 from lb.show import counted
 from lb.status import differences, status
 from lb.tables import in_kernel
+from lb.xdp import Xdp
 
 log = logging.getLogger("tidegate")
 
@@ -48,19 +49,22 @@ class Agent:
         ground: Ground,
         letterbox: Letterbox,
         stop: threading.Event,
-        *,
-        xdp: str = "auto",
     ) -> None:
         self._settings, self._ground = settings, ground
         self._stop = stop
         self._failed: KernelRefused | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
-        self._xdp = xdp
         note = reserve()
         if note:
             log.warning("%s", note)
         self._devices = Devices(settings.devices, ground.programs[LB], note)
+        self._xdp = Xdp(
+            settings.xdp,
+            ground.programs.get(XDP),
+            self._pins.links,
+            self._pins.open_array("devices"),
+        )
         tables = in_kernel(self._pins)
         reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
@@ -147,8 +151,12 @@ class Agent:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]
         default = netlink.default_devices()
         self.controller.devices(held, default)
-        if self._devices.follow(default):
+        if self._follow_devices(default):
             self.controller.note()
+
+    def _follow_devices(self, default: list[str]) -> bool:
+        changed = self._devices.follow(default)
+        return self._xdp.follow(self._devices.serving) or changed
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
@@ -195,6 +203,7 @@ class Agent:
     def _start_devices(self) -> None:
         try:
             self._devices.start()
+            self._xdp.follow(self._devices.serving)
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
         self.controller.note()
@@ -220,7 +229,7 @@ class Agent:
             families = {family(address) for address in controller.here.addresses}
         features = {
             "north-south": self._devices.feature(families),
-            "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
+            "xdp": self._xdp.feature(),
         }
         with controller.lock:
             return status(controller, self._hooks(), self._reaper.ended, features)
@@ -230,7 +239,7 @@ class Agent:
         return {hook.name: is_attached(hook, links, cgroup) for hook in SOCKET_HOOKS}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
-        detached = self._devices.detached()
+        detached = self._devices.detached() + self._xdp.detached()
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]

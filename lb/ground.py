@@ -16,12 +16,10 @@ from pathlib import Path
 from bpf.module import CompileError
 from bpf.pins import Pins, mount
 from bpf.probe import has_set_retval
-from bpf.texts import LB, SOCK
+from bpf.texts import LB, SOCK, XDP
 from lb.config import Settings
 from lb.errors import BadInput, KernelRefused
 
-TEXTS = (SOCK, LB)
-"""What an agent has compiled."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 COLLECT_EVERY = (50_000, 50, 50)
 """Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
@@ -40,10 +38,11 @@ class Ground:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock = _locked(settings.bpffs)
         self.pins = Pins(settings.bpffs)
+        texts = (SOCK, LB) if settings.xdp == "off" else (SOCK, LB, XDP)
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
             self.pins.make(settings.sizes)
-            self._building = self.pins.compile(TEXTS, defines)
+            self._building = self.pins.compile(texts, defines)
         except OSError as error:
             raise KernelRefused(f"--bpffs {settings.bpffs}: {error}; see tidegate check") from error
         self.programs = self._building.folders
