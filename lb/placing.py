@@ -247,6 +247,19 @@ class Placer:
             numbered = [Member(*where, placed.backends[where].id) for where in members]
             placed.ring = self.rings.switch(placed.service, placed.ring, numbered, now)
 
+    def wants_ring(self, placed: Placed) -> bool:
+        """Is the unit served without the ring that it should have, for want of room?"""
+        if placed.ring or placed.plan is None:
+            return False
+        count = len(_outside(placed.plan))
+        return 0 < count <= self.rings.limit
+
+    def complete(self, placed: Placed, now: float) -> bool:
+        """Try again to give a unit the ring that it wants. Raises what a store raises."""
+        if self.wants_ring(placed) and placed.plan is not None:
+            self._switch_ring(placed, None, placed.plan, now)
+        return not self.wants_ring(placed)
+
     def _retire(self, placed: Placed, plan: Plan, now: float) -> list[Gone]:
         """Free what the views in force no longer need."""
         gone: list[Gone] = []
