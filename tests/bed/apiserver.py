@@ -2,7 +2,8 @@
 
 In a test's own process it is `ApiServer`, changed by its methods. As a program on a host of the
 bed (`python -m tests.bed.apiserver --help`) it serves a directory of manifests, and follows it.
-No authorisation, no writing over HTTP: just what the product reads.
+Its only client is a node's proxy, which may do what that role may (`tests.bed.apiroles`).
+No writing over HTTP: just what the product reads.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 import yaml
 
 from tests.bed.apifollow import follow
+from tests.bed.apiroles import NODE_PROXIER, Rules, allowed
 from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
 from tests.bed.authority import Authority
 
@@ -64,6 +66,8 @@ class ApiServer:
         self.authority = Authority(address, folder)
         self.store = Store()
         self.tokens: set[str] | None = None
+        self.rules: Rules = NODE_PROXIER
+        """Whatever else is asked for gets a 403."""
         self.refused_selectors: set[str] = set()
         """Field selectors that this server does not know: 400."""
         self.requests: list[Request] = []
@@ -105,10 +109,17 @@ class ApiServer:
         self._http.server_close()  # waits for the threads of all connections
         self._http = None
 
-    def kubeconfig(self, path: Path, **user: str) -> Path:
-        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`."""
-        authority = base64.b64encode(self.authority.pem).decode()
-        cluster = {"server": self.url, "certificate-authority-data": authority}
+    def kubeconfig(self, path: Path, *, authority: Path | None = None, **user: str) -> Path:
+        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`.
+
+        `authority`: the file that is to hold the authority; else it is part of the kubeconfig.
+        """
+        cluster = {"server": self.url}
+        if authority is None:
+            pem = base64.b64encode(self.authority.pem).decode()
+            cluster["certificate-authority-data"] = pem
+        else:
+            cluster["certificate-authority"] = str(authority)
         path.write_text(
             json.dumps(
                 {
@@ -254,6 +265,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(401)
         elif url.path not in PATHS.values():
             self._status(404)
+        elif not allowed(self.api.rules, "GET", url.path, request.query):
+            self._status(403)
         else:
             fields = request.query.get("fieldSelector", "")
             matches = selector(request.query.get("labelSelector", ""), fields)
