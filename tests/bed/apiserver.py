@@ -76,6 +76,10 @@ class ApiServer:
         self.connections: set[socket.socket] = set()
         self.forget_pages = 0
         """How many continue tokens to have forgotten when they are used: 410."""
+        self.broken_lists = 0
+        """How many lists to break off half-way."""
+        self.delay = 0.0
+        """Seconds before each answer, and before each lot of events."""
         self.pages: dict[str, tuple[int, list[bytes]]] = {}
         self._http: ThreadingHTTPServer | None = None
 
@@ -258,6 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         request = Request(url.path.rpartition("/")[2], dict(parse_qsl(url.query)), token)
         self.api.requests.append(request)
+        time.sleep(self.api.delay)
         refusal = self._refusal(request)
         if refusal is not None:
             self._status(refusal.code, refusal.retry_after)
@@ -320,6 +325,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.api.broken_lists:
+            self.api.broken_lists -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            _cut(self.connection)
+            return
         self.wfile.write(body)
 
     def _watch(self, path: str, request: Request, matches: Matches) -> None:
@@ -347,6 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
                             break
                         store.changed.wait(left)
                         continue
+                time.sleep(self.api.delay)
                 for line in lines:
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                 self.wfile.flush()
