@@ -202,7 +202,7 @@ class Soak:
 
 
 def soak(seconds: float, seed: int, services: int, *, silences: bool) -> dict[str, Value]:
-    """One row. Raises AssertionError if a connect failed, or maps are not those of a fresh start."""
+    """One row. Raises AssertionError if a connect failed, or if the maps are not a fresh one's."""
     with Cluster(nodes=1) as cluster, tempfile.TemporaryDirectory() as scratch:
         one = Soak(cluster, Path(scratch), random.Random(seed), services)
         try:
