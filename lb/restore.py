@@ -77,6 +77,7 @@ def restore(tables: Tables) -> Found:
         with suppress(ValueError):  # a kind that is not known here
             kind, number, text = unpacked(key, value)
             names[kind, number] = text
+    nodes, zones = _of_kind(names, NameKind.NODE), _of_kind(names, NameKind.ZONE)
     frontends = _frontends(tables)
     ranges = _ranges(tables)
     backends, generations = _backends(tables)
@@ -93,7 +94,7 @@ def restore(tables: Tables) -> Found:
             continue
         own, copies = _without_copies(_records(tables, backends.pop(number, ())), lists.masks)
         found.stray_backends += copies
-        plan = _plan(unit, record, own, lists.masks, led, limits, names)
+        plan = _plan(unit, record, own, lists.masks, led, limits, nodes, zones)
         found.units[unit] = _placed(number, record, own, plan)
         if record.ring and not _leads_home(tables, record.ring, own, lists.masks):
             found.faults.append(f"{unit} has a ring of other backends than its list")
@@ -113,6 +114,10 @@ def restore(tables: Tables) -> Found:
     for group in backends.values():
         found.stray_backends += group
     return found
+
+
+def _of_kind(names: Mapping[tuple[NameKind, int], str], wanted: NameKind) -> dict[int, str]:
+    return {number: text for (kind, number), text in names.items() if kind is wanted}
 
 
 def _unit(text: str) -> Unit | None:
@@ -252,7 +257,8 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
     masks: Mapping[int, int],
     frontends: tuple[Frontend, ...],
     ranges: tuple[Prefix, ...],
-    names: Mapping[tuple[NameKind, int], str],
+    nodes: Mapping[int, str],
+    zones: Mapping[int, str],
 ) -> Plan:
     found = [
         Backend(
@@ -260,8 +266,8 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
             _shared(one.port),
             _STATES[one.state],
             masks.get(number, 0) | one.views & BackendFlag.HERE,
-            names.get((NameKind.NODE, one.node), ""),
-            names.get((NameKind.ZONE, one.zone), ""),
+            nodes.get(one.node, ""),
+            zones.get(one.zone, ""),
         )
         for number, one in backends.items()
     ]
