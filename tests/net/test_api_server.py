@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bed import Agent, Cluster, Manifests, Outcome, Process, curl, until
+from tests.bed import Agent, BedError, Cluster, Manifests, Outcome, Process, curl, until
 from tests.bed.manifests import endpoint, endpoint_slice, node, port, service, slice_port
 
 PORT = 6443
@@ -117,3 +117,21 @@ def test_a_restart_with_nothing_to_do(agent: Agent) -> None:
     for _ in range(3):
         agent.restart()
         assert agent.status()["healthy"]
+
+
+def test_a_start_while_the_server_is_away(one_node: Cluster, api: Api, agent: Agent) -> None:
+    """What is in the maps serves on, for as long as it takes; its return costs no write."""
+    client = one_node.nodes[0].pods[2]
+    agent.stop()
+    api.kill()
+    with pytest.raises(BedError, match="not ready in time"):
+        agent.start(timeout=3.0)
+    status = agent.status()
+    assert (status["source"]["synced"], status["writes"]) == (False, 0)
+    assert "refused" in status["source"]["error"]
+    assert "tidegate_synced 0.0" in metrics(one_node)
+    assert curl(client, f"http://{ADDRESS}/", timeout=1.0).outcome is Outcome.OK
+    api.start()
+    until(lambda: agent.status()["source"]["synced"], "recovery", timeout=60.0)
+    assert agent.status()["writes"] == 0
+    agent.tidegate("verify")

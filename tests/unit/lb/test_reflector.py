@@ -20,9 +20,10 @@ class Broken:
         self.error, self.asked = error, 0
 
     def get(
-        self, path: str, query: Mapping[str, str], *, patience: float
+        self, _path: str, _query: Mapping[str, str], *, patience: float
     ) -> AbstractContextManager[Answer]:
         """Fail."""
+        assert patience > 0
         self.asked += 1
         raise self.error
 
