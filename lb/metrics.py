@@ -66,6 +66,9 @@ class TidegateCollector(Collector):
         yield CounterMetricFamily(
             "tidegate_changes", "Turns that changed anything.", value=controller.revision
         )
+        yield CounterMetricFamily(
+            "tidegate_writes", "Services and frontends written or removed.", value=controller.writes
+        )
 
     def _maps(self) -> Iterator[Metric]:
         """From the agent's own accounts: scraping reads no map."""

@@ -2,7 +2,8 @@
 
 In a test's own process it is `ApiServer`, changed by its methods. As a program on a host of the
 bed (`python -m tests.bed.apiserver --help`) it serves a directory of manifests, and follows it.
-No authorisation, no writing over HTTP: just what the product reads.
+Its only client is a node's proxy, which may do what that role may (`tests.bed.apiroles`).
+No writing over HTTP: just what the product reads.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 import yaml
 
 from tests.bed.apifollow import follow
+from tests.bed.apiroles import NODE_PROXIER, Rules, allowed
 from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
 from tests.bed.authority import Authority
 
@@ -64,6 +66,8 @@ class ApiServer:
         self.authority = Authority(address, folder)
         self.store = Store()
         self.tokens: set[str] | None = None
+        self.rules: Rules = NODE_PROXIER
+        """Whatever else is asked for gets a 403."""
         self.refused_selectors: set[str] = set()
         """Field selectors that this server does not know: 400."""
         self.requests: list[Request] = []
@@ -72,6 +76,10 @@ class ApiServer:
         self.connections: set[socket.socket] = set()
         self.forget_pages = 0
         """How many continue tokens to have forgotten when they are used: 410."""
+        self.broken_lists = 0
+        """How many lists to break off half-way."""
+        self.delay = 0.0
+        """Seconds before each answer, and before each lot of events."""
         self.pages: dict[str, tuple[int, list[bytes]]] = {}
         self._http: ThreadingHTTPServer | None = None
 
@@ -105,10 +113,17 @@ class ApiServer:
         self._http.server_close()  # waits for the threads of all connections
         self._http = None
 
-    def kubeconfig(self, path: Path, **user: str) -> Path:
-        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`."""
-        authority = base64.b64encode(self.authority.pem).decode()
-        cluster = {"server": self.url, "certificate-authority-data": authority}
+    def kubeconfig(self, path: Path, *, authority: Path | None = None, **user: str) -> Path:
+        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`.
+
+        `authority`: the file that is to hold the authority; else it is part of the kubeconfig.
+        """
+        cluster = {"server": self.url}
+        if authority is None:
+            pem = base64.b64encode(self.authority.pem).decode()
+            cluster["certificate-authority-data"] = pem
+        else:
+            cluster["certificate-authority"] = str(authority)
         path.write_text(
             json.dumps(
                 {
@@ -247,6 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         request = Request(url.path.rpartition("/")[2], dict(parse_qsl(url.query)), token)
         self.api.requests.append(request)
+        time.sleep(self.api.delay)
         refusal = self._refusal(request)
         if refusal is not None:
             self._status(refusal.code, refusal.retry_after)
@@ -254,6 +270,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(401)
         elif url.path not in PATHS.values():
             self._status(404)
+        elif not allowed(self.api.rules, "GET", url.path, request.query):
+            self._status(403)
         else:
             fields = request.query.get("fieldSelector", "")
             matches = selector(request.query.get("labelSelector", ""), fields)
@@ -307,6 +325,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.api.broken_lists:
+            self.api.broken_lists -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            _cut(self.connection)
+            return
         self.wfile.write(body)
 
     def _watch(self, path: str, request: Request, matches: Matches) -> None:
@@ -334,6 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
                             break
                         store.changed.wait(left)
                         continue
+                time.sleep(self.api.delay)
                 for line in lines:
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                 self.wfile.flush()
