@@ -22,7 +22,6 @@ _PATH = click.Path(path_type=Path)
 LATER = {
     "pod_devices": "auto", "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
-    "healthz_bind_address": "0.0.0.0:10256",
 }  # fmt: skip
 """Flags of the contract that this version takes and has no use for yet; each says so when given."""
 
@@ -125,6 +124,13 @@ def _later(function: Any) -> Any:
     metavar="ADDRESS:PORT",
     help="Where Prometheus metrics are served; empty: nowhere.",
 )
+@click.option(
+    "--healthz-bind-address",
+    default="0.0.0.0:10256",
+    show_default=True,
+    metavar="ADDRESS:PORT",
+    help="Where load balancers ask after this node's health; empty: nowhere.",
+)
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -218,6 +224,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         proxy_mode=flags["proxy_mode"],
         localhost_nodeports=flags["iptables_localhost_nodeports"],
         metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
+        healthz=listen(flags["healthz_bind_address"], "--healthz-bind-address"),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
         cgroup=cgroup,
         bpffs=flags["bpffs"],

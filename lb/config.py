@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     localhost_nodeports: bool = True
     metrics: Listen | None = None
     """Where metrics are served; None: nowhere."""
+    healthz: Listen | None = None
+    """Where `/healthz` and `/livez` are served; None: nowhere."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""
     cgroup: Path
