@@ -34,6 +34,9 @@ from lb.looking import exclusive
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
 from lb.reserved import reserve
+from lb.serving.answer import Answer
+from lb.serving.pages import metrics_port
+from lb.serving.ports import Ports
 from lb.show import counted
 from lb.sources import Source
 from lb.status import differences, status
@@ -88,6 +91,7 @@ class Agent:
             settings, reconciler, addresses, self._reap, identify=identity.update
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
+        self._ports = Ports(settings, self.controller, self._metrics())
         self._letterbox.lead_to(self.controller)
 
     def run(self) -> None:
@@ -102,7 +106,7 @@ class Agent:
             self._start_devices()
         server.start()
         self._reaper.start()
-        self._serve_metrics()
+        self._ports.start()
         for target, name in (
             (self._watch_devices, "devices"),
             (self._begin, "begin"),
@@ -112,6 +116,7 @@ class Agent:
         try:
             self.controller.run(self._stop)
         finally:
+            self._ports.stop()
             server.shutdown()
             server.server_close()
             self._settings.api_socket.unlink(missing_ok=True)
@@ -126,14 +131,15 @@ class Agent:
         except OSError as error:
             raise KernelRefused(f"--api-socket {path}: {error.strerror or error}") from error
 
-    def _serve_metrics(self) -> None:
+    def _metrics(self) -> Answer | None:
         if self._settings.metrics is None:
-            return
-        from lb.metrics import TidegateCollector, serve  # noqa: PLC0415 - who switched it off pays not
+            return None
+        from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415 - who switched it off pays not
 
         drops = functools.partial(counted, self._pins)
         collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
-        serve(collector, self._settings.metrics)
+        mode = self._settings.proxy_mode
+        return metrics_port(scraper(collector), mode, lambda: {"mode": mode})
 
     def _build(self) -> tuple[Path, Path]:
         settings = self._settings
@@ -233,6 +239,7 @@ class Agent:
         features = {
             "north-south": self._devices.feature(families),
             "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
+            **self._ports.features(),
         }
         with controller.lock:
             return status(controller, self._hooks(), self._reaper.ended, features)

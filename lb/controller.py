@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
-from lb.address import ANY, Address, family
+from lb.address import ANY, Address, Family, family
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
 from lb.model import Change, Protocol, ServiceName
 from lb.plan import Here, Plan, Unit, plan
+from lb.progress import Progress
 from lb.reaper import Place, Work
 from lb.reconcile import Failing, Outcome, Reconciler
 from lb.sources import Report
@@ -45,7 +46,8 @@ class Controller:
         self.settings = settings
         self.reconciler = reconciler
         self.addresses = addresses
-        self.store = Store(settings.node_name)
+        self.progress = Progress()
+        self.store = Store(settings.node_name, since=self.progress.started)
         self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
         self.reports: dict[str, Report] = {}
         self.is_synced = False
@@ -55,6 +57,8 @@ class Controller:
         """What went wrong with the node itself; empty if nothing."""
         self.lock = threading.Condition()
         """Guards everything here; notified when `revision` moves on."""
+        self.followers: list[Callable[[Collection[ServiceName]], None]] = []
+        """Told under the lock, after each turn, which services were asked to be otherwise."""
         self._reap, self._identify = reap, identify
         self._inbox: list[Change] = []
         self._held: list[tuple[Address, str]] | None = None
@@ -69,6 +73,7 @@ class Controller:
 
     def changed(self, changes: Sequence[Change]) -> None:
         """More changes for the next turn."""
+        self.progress.queued()
         with self.lock:
             self._inbox += changes
         self._wake.set()
@@ -129,6 +134,8 @@ class Controller:
                 if self._news:
                     self._move_on()
                 return
+            self.progress.taken()
+            began = time.monotonic()
             everything = self._look_around(anew=touched.node or not self.is_synced)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
@@ -141,6 +148,16 @@ class Controller:
             if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
                 self._move_on()
             self._tell_failures(before)
+            if not self.error:
+                self.progress.applied(
+                    set(Family) if everything or first else touched.families,
+                    time.monotonic() - began,
+                    touched.triggers,
+                    full=everything or first,
+                    failing={unit.service for unit in self.reconciler.failing},
+                )
+            for follower in self.followers:
+                follower(self.store.names() if first else touched.services)
         self._after(outcome)
 
     def _move_on(self) -> None:

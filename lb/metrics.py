@@ -5,18 +5,14 @@ Names of kube-proxy come with the drop-in; these are Tidegate's own. Costs nothi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lb.config import Listen
 from lb.controller import Controller
 from lb.tables import room
-
-log = logging.getLogger("tidegate.metrics")
 
 
 class TidegateCollector(Collector):
@@ -85,11 +81,10 @@ class TidegateCollector(Collector):
         yield capacity
 
 
-def serve(collector: Collector, at: Listen) -> None:
-    """Answers `GET /metrics` from a thread; an address that cannot be had is a warning."""
+def scraper(*collectors: Collector) -> Callable[[], bytes]:
+    """Gives the metrics of the collectors, and of this process, as Prometheus text."""
     registry = CollectorRegistry()
-    registry.register(collector)
-    try:
-        start_http_server(at.port, at.address, registry)
-    except OSError as error:
-        log.warning("no metrics: %s port %d: %s", at.address, at.port, error.strerror or error)
+    for collector in collectors:
+        registry.register(collector)
+    ProcessCollector(registry=registry)
+    return lambda: generate_latest(registry)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lb.address import Family
 from lb.model import (
     Change,
     EndpointSlice,
@@ -19,23 +20,35 @@ from lb.model import (
     Service,
     ServiceName,
     SliceName,
+    Trigger,
 )
 
 
 class Touched(NamedTuple):
-    """What has to be planned again. `node`: the own Node changed, which touches everything."""
+    """What has to be planned again. `node`: the own Node changed, which touches everything.
+
+    `families`: those in which anything changed. `triggers`: of slices, when what they tell of
+    happened.
+    """
 
     services: set[ServiceName]
     node: bool
+    families: set[Family]
+    triggers: list[Trigger]
 
 
 class Store:
-    """The present state. `node_name` says which Node is the own one."""
+    """The present state. `node_name` says which Node is the own one.
 
-    def __init__(self, node_name: str) -> None:
+    Changes triggered before `since`, seconds since the epoch, say nothing of how quick we are.
+    """
+
+    def __init__(self, node_name: str, *, since: float = 0.0) -> None:
         self.node: Node | None = None
         self.refused: dict[Key, tuple[Refused, ...]] = {}
-        self._node_name = node_name
+        self._node_name, self._since = node_name, since
+        self.seen = dict.fromkeys(Kind, 0)
+        """How many changes came of each kind, whatever was in them."""
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
         # Tuples, in order: most services have one slice, and a set of one takes four times as much.
@@ -43,15 +56,16 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched(set(), node=False)
+        touched = Touched(set(), node=False, families=set(), triggers=[])
         node_changed = False
         for change in changes:
             self._note_refused(change)
+            self.seen[change.key.kind] += 1
             match change.key.kind:
                 case Kind.SERVICE:
-                    self._service(change, touched.services)
+                    self._service(change, touched)
                 case Kind.SLICE:
-                    self._slice(change, touched.services)
+                    self._slice(change, touched)
                 case Kind.NODE:
                     node_changed |= self._own_node(change)
         return touched._replace(node=node_changed)
@@ -74,18 +88,21 @@ class Store:
         else:
             self.refused.pop(change.key, None)
 
-    def _service(self, change: Change, touched: set[ServiceName]) -> None:
+    def _service(self, change: Change, touched: Touched) -> None:
         name = ServiceName(change.key.namespace, change.key.name)
         new = change.value if isinstance(change.value, Service) else None
-        if self._services.get(name) == new:
+        old = self._services.get(name)
+        if old == new:
             return
-        touched.add(name)
+        touched.services.add(name)
+        for one in (old, new):
+            touched.families.update(one.cluster_ips if one is not None else ())
         if new is None:
             del self._services[name]
         else:
             self._services[new.name] = new  # the name that it holds itself: one tuple less
 
-    def _slice(self, change: Change, touched: set[ServiceName]) -> None:
+    def _slice(self, change: Change, touched: Touched) -> None:
         name = SliceName(change.key.namespace, change.key.name)
         new = change.value if isinstance(change.value, EndpointSlice) else None
         old = self._slices.get(name)
@@ -97,12 +114,16 @@ class Store:
             left = tuple([one for one in self._of_service.pop(old.service) if one != name])
             if left:
                 self._of_service[old.service] = left
-            touched.add(old.service)
+            touched.services.add(old.service)
+            touched.families.add(old.family)
         if new is not None:
             self._slices[new.name] = new
             names = (*self._of_service.get(new.service, ()), new.name)
             self._of_service[new.service] = tuple(sorted(names))
-            touched.add(new.service)
+            touched.services.add(new.service)
+            touched.families.add(new.family)
+            if new.trigger_time > self._since:
+                touched.triggers.append(Trigger(new.service, new.family, new.trigger_time))
 
     def _own_node(self, change: Change) -> bool:
         """Other nodes decide nothing here; a Node that vanished stays as it was last seen."""

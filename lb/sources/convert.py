@@ -25,6 +25,8 @@ KINDS: dict[type, Kind] = {
     objects.EndpointSlice: Kind.SLICE,
     objects.Node: Kind.NODE,
 }
+LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
+"""What the cluster autoscaler puts on a node that it is about to remove (KEP-3836)."""
 # RFC 1123 subdomains, as the API demands of every object's name; underscores harm nobody.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
@@ -85,6 +87,8 @@ def node(item: objects.Node, notes: Notes) -> Node:
             ],
         ),
         pod_cidrs=tuple(prefix for prefix in prefixes if prefix is not None),
+        leaving=bool(item.metadata.deletion_timestamp)
+        or any(taint.key == LEAVING_TAINT for taint in spec.taints or ()),
     )
 
 
