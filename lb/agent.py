@@ -134,12 +134,17 @@ class Agent:
     def _metrics(self) -> Answer | None:
         if self._settings.metrics is None:
             return None
-        from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415 - who switched it off pays not
+        # Who switched it off does not pay for it.
+        from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415
+        from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
-        collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
+        scrape = scraper(
+            TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
+            KubeProxyCollector(self.controller, lambda: self._ports.asked),
+        )
         mode = self._settings.proxy_mode
-        return metrics_port(scraper(collector), mode, lambda: {"mode": mode})
+        return metrics_port(scrape, mode, lambda: {"mode": mode})
 
     def _build(self) -> tuple[Path, Path]:
         settings = self._settings

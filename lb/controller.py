@@ -17,7 +17,7 @@ from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
 from lb.address import ANY, Address, Family, family
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
-from lb.model import Change, Protocol, ServiceName
+from lb.model import Change, Kind, Protocol, ServiceName
 from lb.plan import Here, Plan, Unit, plan
 from lb.progress import Progress
 from lb.reaper import Place, Work
@@ -102,6 +102,13 @@ class Controller:
         with self.lock:
             self._news = True
         self._wake.set()
+
+    def pending(self) -> dict[Kind, int]:
+        """Changes that wait for the next turn, by kind. The caller holds the lock."""
+        found = dict.fromkeys(Kind, 0)
+        for change in self._inbox:
+            found[change.key.kind] += 1
+        return found
 
     # --- the loop --------------------------------------------------------------------------
 

@@ -8,10 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from lb import __version__
 from lb.controller import Controller
+from lb.progress import Histogram
 from lb.tables import room
 
 
@@ -29,8 +36,9 @@ class TidegateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
         with self._controller.lock:
-            yield from self._state()
-            yield from self._maps()
+            found = [*self._state(), *self._maps()]
+        yield from found
+        yield from self._latency()
         drops = CounterMetricFamily(
             "tidegate_drops", "Socket calls refused and packets dropped.", labels=["reason"]
         )
@@ -59,9 +67,27 @@ class TidegateCollector(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"tidegate_{name}", text, value=value)
+        build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
         yield CounterMetricFamily(
             "tidegate_changes", "Turns that changed anything.", value=controller.revision
         )
+
+    def _latency(self) -> Iterator[Metric]:
+        progress = self._controller.progress
+        with progress.lock:
+            fine = {family.label: one for family, one in progress.fine.items()}
+            yield histogram(
+                "tidegate_programming_duration_seconds",
+                "From a pod's change, as its EndpointSlice dates it, until it was applied.",
+                fine,
+            )
+            yield histogram(
+                "tidegate_apply_duration_seconds",
+                "From the arrival of changes here until they were applied.",
+                {"": progress.waits},
+            )
 
     def _maps(self) -> Iterator[Metric]:
         """From the agent's own accounts: scraping reads no map."""
@@ -79,6 +105,16 @@ class TidegateCollector(Collector):
             capacity.add_metric([name], fits)
         yield entries
         yield capacity
+
+
+def histogram(name: str, text: str, found: Mapping[str, Histogram]) -> Metric:
+    """By the label `ip_family`, empty: no label; bounds are written as Go writes them."""
+    metric = HistogramMetricFamily(name, text, labels=["ip_family"] if "" not in found else [])
+    for label, one in found.items():
+        counts = one.cumulative()
+        buckets = [(f"{le:g}", n) for le, n in zip(one.bounds, counts, strict=False)]
+        metric.add_metric([label] if label else [], [*buckets, ("+Inf", counts[-1])], one.sum)
+    return metric
 
 
 def scraper(*collectors: Collector) -> Callable[[], bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,6 +14,9 @@ from tests.bed.manifests import ingress, node
 from tests.net.world import FAMILIES, World
 
 REFUSED = (0, "", {})
+
+
+TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 class Said(NamedTuple):
@@ -166,6 +170,35 @@ class TestTwoNodes:
         listens(world, 32004, seen(world, (200, "1"), (503, "0")))
         assert ask(world.cluster.client, world.node.ipv4, 10256, "/healthz").code == 200
         world.remove("dead")
+
+
+@pytest.mark.parametrize("world", ["one_node"], indirect=True)
+def test_the_metrics_port_answers_as_kube_proxys(world: World) -> None:
+    """Both sets of metrics; how long a change took, from its own date; and kube-proxy's pages."""
+
+    def page(path: str) -> str:
+        return curl(world.node, f"http://127.0.0.1:10249{path}").text
+
+    at = world.serve("dated", [world.near])
+    service, *slices = world.objects("dated", [world.near], at)
+    for one in slices:
+        one["endpoints"] = []
+        one["metadata"]["annotations"] = {TRIGGER: datetime.now(UTC).isoformat()}
+    world.write("dated", service, *slices)
+    lines = page("/metrics").splitlines()
+    for family in ("IPv4", "IPv6"):
+        one = f'ip_family="{family}"'
+        for name, labels in (
+            ("kubeproxy_network_programming_duration_seconds_count", one),
+            ("kubeproxy_network_programming_duration_seconds_bucket", f'{one},le="5"'),
+            ("tidegate_programming_duration_seconds_count", one),
+        ):
+            assert f"{name}{{{labels}}} 1.0" in lines
+    assert "tidegate_synced 1.0" in lines
+    assert page("/proxyMode") == "iptables"
+    assert page("/healthz") == "ok"
+    assert "kubeproxy.config.k8s.io" in json.loads(page("/configz"))
+    world.remove("dated")
 
 
 @pytest.mark.parametrize("world", [("one_node", "--proxy-mode", "nftables")], indirect=True)

@@ -161,6 +161,29 @@ def test_addresses_that_could_not_be_written_are_tried_again() -> None:
     assert bench.accepting() == {parse("192.0.2.1")}
 
 
+def test_changes_count_as_applied_only_where_the_node_is_well() -> None:
+    """A turn whose addresses could not be written leaves them waiting."""
+    bench = Bench()
+    bench.controller.changed(changes(WEB))
+    bench.watch.fail_at = 0
+    bench.sync()
+    assert bench.controller.progress.updated is None
+    bench.controller.turn(1.0)
+    assert bench.controller.progress.updated is not None
+
+
+def test_followers_hear_of_all_services_and_then_of_those_that_changed() -> None:
+    """Nothing before the first full state; after it also where nothing changed."""
+    bench, heard = Bench(), []
+    bench.controller.followers.append(lambda names: heard.append({one.name for one in names}))
+    bench.apply(WEB, service("db", "10.96.0.11"))
+    assert heard == []
+    bench.sync()
+    bench.apply(slice_of("web", "1"))
+    bench.apply(slice_of("web", "1"))
+    assert heard == [{"web", "db"}, {"web"}, set()]
+
+
 def test_a_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """Not at every try; and once when it is over."""
     caplog.set_level(logging.INFO)

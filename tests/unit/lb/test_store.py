@@ -18,6 +18,7 @@ from lb.model import (
     Service,
     ServiceName,
     SliceName,
+    Trigger,
 )
 from lb.store import Store
 
@@ -90,6 +91,26 @@ def test_removals() -> None:
     assert store.apply([gone(service())]).services == {WEB}
     assert set(store.apply([gone(service()), gone(sliced("a")), gone(node())]).services) == set()
     assert (store.service(WEB), store.slices(WEB), set(store.names())) == (None, (), set())
+
+
+def test_changes_are_counted_and_named_by_family() -> None:
+    """Every change that came counts; families only where content changed."""
+    store = Store("n1")
+    assert store.apply([service()]).families == {Family.IPV6}
+    assert store.apply([sliced("a")]).families == {Family.IPV4}
+    assert store.apply([service(), sliced("a")]).families == set()
+    assert store.apply([gone(service()), gone(sliced("a"))]).families == set(Family)
+    assert store.seen == {Kind.SERVICE: 3, Kind.SLICE: 3, Kind.NODE: 0}
+
+
+def test_triggers_are_those_of_new_content_since_the_start() -> None:
+    """Older ones say nothing of this agent, and a removal has none."""
+    store = Store("n1", since=100.0)
+    assert store.apply([sliced("a", time=99.0)]).triggers == []
+    (found,) = store.apply([sliced("a", ready=False, time=101.0)]).triggers
+    assert found == Trigger(WEB, Family.IPV4, 101.0)
+    assert store.apply([sliced("a", ready=False, time=102.0)]).triggers == []
+    assert store.apply([gone(sliced("a"))]).triggers == []
 
 
 def test_only_the_own_node_counts() -> None:
