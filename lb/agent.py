@@ -27,7 +27,7 @@ from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices, xdp_reason
-from lb.errors import KernelRefused
+from lb.errors import KernelRefused, TidegateError
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
 from lb.looking import exclusive
@@ -64,7 +64,7 @@ class Agent:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._settings, self._source = settings, source
         self._stop = threading.Event()
-        self._failed: KernelRefused | None = None
+        self._failed: TidegateError | None = None
         self._lock = _locked(settings.bpffs)
         self._letterbox = Letterbox()
         # It reads its first full state while the compiler works.
@@ -123,6 +123,12 @@ class Agent:
         if self._failed is not None:
             raise self._failed
         log.info("stopped; the data path stays")
+
+    def fail(self, error: TidegateError) -> None:
+        """End with this error. For any thread."""
+        log.critical("%s", error)
+        self._failed = error
+        self._end()
 
     def _open_door(self) -> Server:
         path = self._settings.api_socket
@@ -204,9 +210,7 @@ class Agent:
                 self._attach()
                 self._start_devices()
             except KernelRefused as error:
-                log.critical("%s", error)
-                self._failed = error
-                self._end()
+                self.fail(error)
                 return
         self._reaper.give(Work(everywhere=True))
         path = os.environ.get("NOTIFY_SOCKET")
