@@ -91,7 +91,7 @@ class Agent:
             settings, reconciler, addresses, self._reap, identify=identity.update
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
-        self._ports = Ports(settings, self.controller, self._metrics())
+        self._ports = Ports(settings, self.controller, self.fail, self._metrics())
         self._letterbox.lead_to(self.controller)
 
     def run(self) -> None:
@@ -149,8 +149,7 @@ class Agent:
             TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
             KubeProxyCollector(self.controller, lambda: self._ports.asked),
         )
-        mode = self._settings.proxy_mode
-        return metrics_port(scrape, mode, lambda: {"mode": mode})
+        return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 
     def _build(self) -> tuple[Path, Path]:
         settings = self._settings

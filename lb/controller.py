@@ -46,7 +46,7 @@ class Controller:
         self.settings = settings
         self.reconciler = reconciler
         self.addresses = addresses
-        self.progress = Progress()
+        self.progress = Progress(settings.stale_seconds)
         self.store = Store(settings.node_name, since=self.progress.started)
         self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
         self.reports: dict[str, Report] = {}

@@ -17,8 +17,6 @@ from typing import NamedTuple
 from lb.address import Family
 from lb.model import ServiceName, Trigger
 
-STALE_SECONDS = 60.0
-"""A change that waits so long makes the agent unhealthy: twice kube-proxy's sync period."""
 TURN_BOUNDS = tuple(0.001 * 2**n for n in range(15))
 """Upper bounds, in seconds, of kube-proxy's `sync_proxy_rules_duration_seconds`."""
 PROGRAMMING_BOUNDS = (
@@ -56,14 +54,18 @@ class Health(NamedTuple):
 
 
 class Progress:
-    """`clock` is monotonic and `wall` since the epoch, both in seconds. For any thread."""
+    """For any thread. A change that waits for `stale` seconds makes the agent unhealthy.
+
+    `clock` is monotonic and `wall` since the epoch, both in seconds.
+    """
 
     def __init__(
         self,
+        stale: float,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._clock, self._wall = clock, wall
+        self._stale, self._clock, self._wall = stale, clock, wall
         self.started = wall()
         self.lock = threading.Lock()
         """Guards everything here."""
@@ -130,5 +132,5 @@ class Progress:
         """Healthy until a change has waited for too long; and before the first full state."""
         with self.lock:
             waiting = [at for at in (self._waiting, self._taken) if at is not None]
-            late = bool(waiting) and self._clock() - min(waiting) >= STALE_SECONDS
+            late = bool(waiting) and self._clock() - min(waiting) >= self._stale
             return Health(self.updated is None or not late, self.updated)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from lb.address import Family
-from lb.config import Settings
+from lb.config import Listen, Settings
 from lb.controller import Controller
+from lb.errors import KernelRefused, TidegateError
 from lb.serving import checks, health
 from lb.serving.answer import Answer, Place, asked_for
 from lb.serving.listeners import RETRY_SECONDS, Listeners
@@ -20,31 +22,43 @@ HEALTHZ, METRICS = "healthz", "metrics"
 
 
 class Ports:
-    """`metrics` answers on the metrics port; None: there is none. To be started before the loop."""
+    """`metrics` answers on the metrics port; None: there is none. To be started before the loop.
+
+    `fail` ends the agent, where the settings say that it must have its ports.
+    """
 
     def __init__(
-        self, settings: Settings, controller: Controller, metrics: Answer | None = None
+        self,
+        settings: Settings,
+        controller: Controller,
+        fail: Callable[[TidegateError], None],
+        metrics: Answer | None = None,
     ) -> None:
         self._settings, self._controller = settings, controller
         self._progress = controller.progress
         self.asked: Counter[tuple[str, int]] = Counter()
         """Answers of the health port by path and code."""
         self._listeners = Listeners(self._failed)
-        self._metrics = metrics
+        self._fail, self._metrics = fail, metrics
+        self._own: dict[Place, str] = {}
         self._checks = checks.Checks(
             controller.store, settings.node_name, self._listeners, self._hosts, self._is_healthy
         )
 
     def start(self) -> None:
         """Serve, from one thread."""
-        settings = self._settings
-        if settings.healthz is not None:
-            answer = health.health_port(
+        answers = {
+            HEALTHZ: health.health_port(
                 self._progress.health, self._eligible, time.time, self._count
-            )
-            self._listeners.want(HEALTHZ, {asked_for(*settings.healthz): answer})
-        if settings.metrics is not None and self._metrics is not None:
-            self._listeners.want(METRICS, {asked_for(*settings.metrics): self._metrics})
+            ),
+            METRICS: self._metrics,
+        }
+        for name, at in self._addresses().items():
+            answer = answers[name]
+            if at is not None and answer is not None:
+                place = asked_for(*at)
+                self._own[place] = name
+                self._listeners.want(name, {place: answer})
         with self._controller.lock:
             self._controller.followers.append(self._checks.follow)
         self._listeners.start()
@@ -55,14 +69,16 @@ class Ports:
 
     def features(self) -> dict[str, Any]:
         """How each fares, as `status` shows it."""
-        settings = self._settings
         shown: dict[str, Any] = {}
-        for name, at in ((HEALTHZ, settings.healthz), (METRICS, settings.metrics)):
+        for name, at in self._addresses().items():
             where = {} if at is None else {"at": str(Place(*at))}
             shown[name] = self._feature(name, off=at is None) | where
         shown[checks.GROUP] = self._feature(checks.GROUP, off=False)
         shown[checks.GROUP]["services"] = len(self._checks.ports)
         return shown
+
+    def _addresses(self) -> dict[str, Listen | None]:
+        return {HEALTHZ: self._settings.healthz, METRICS: self._settings.metrics}
 
     def _feature(self, group: str, *, off: bool) -> dict[str, Any]:
         if off:
@@ -77,9 +93,13 @@ class Ports:
         }
 
     def _failed(self, place: Place, error: str) -> None:
-        owner = self._checks.owner(place)
-        what = f"health check of {owner}" if owner is not None else "health or metrics"
-        log.warning("%s cannot be had for %s: %s", place, what, error)
+        own = self._own.get(place)
+        if own is None:
+            log.warning("%s: no health check of %s: %s", place, self._checks.owner(place), error)
+        elif self._settings.must_listen:
+            self._fail(KernelRefused(f"--{own}-bind-address {place}: {error}"))
+        else:
+            log.warning("%s: no %s: %s", place, own, error)
 
     def _count(self, path: str, code: int) -> None:
         self.asked[path, code] += 1

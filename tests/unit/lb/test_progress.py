@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from lb.address import Family
 from lb.model import ServiceName, Trigger
-from lb.progress import PROGRAMMING_BOUNDS, STALE_SECONDS, TURN_BOUNDS, Histogram, Progress
+from lb.progress import PROGRAMMING_BOUNDS, TURN_BOUNDS, Histogram, Progress
 
 WEB, DB = ServiceName("default", "web"), ServiceName("default", "db")
 EPOCH = 1000.0
+STALE_SECONDS = 60.0
 
 
 class Clocks:
@@ -18,7 +19,7 @@ class Clocks:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.progress = Progress(lambda: self.now, lambda: EPOCH + self.now)
+        self.progress = Progress(STALE_SECONDS, lambda: self.now, lambda: EPOCH + self.now)
 
     def turn(self) -> None:
         """Everything that waits is applied."""

@@ -9,7 +9,7 @@ import pytest
 from lb.serving.answer import NOT_FOUND, Response
 from lb.serving.pages import metrics_port
 
-PORT = metrics_port(lambda: b"a 1\n", "nftables", lambda: {"mode": "nftables"})
+PORT = metrics_port(lambda: b"a 1\n", "nftables", {"kind": "KubeProxyConfiguration"})
 
 
 @pytest.mark.parametrize(
@@ -31,17 +31,13 @@ def test_paths(path: str, expected: Response) -> None:
 
 def test_a_mode_that_nobody_chose_is_called_iptables() -> None:
     """As kube-proxy names its default."""
-    assert metrics_port(bytes, "", dict)("/proxyMode").body == b"iptables"
+    assert metrics_port(bytes, "", {})("/proxyMode").body == b"iptables"
 
 
-def test_the_configuration_is_kube_proxys_own_kind() -> None:
-    """Under the name of its group, with kind and version."""
+def test_the_configuration_stands_under_its_group() -> None:
+    """As Kubernetes' components show theirs."""
     response = PORT("/configz")
     assert response.type == "application/json"
     assert json.loads(response.body) == {
-        "kubeproxy.config.k8s.io": {
-            "kind": "KubeProxyConfiguration",
-            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-            "mode": "nftables",
-        }
+        "kubeproxy.config.k8s.io": {"kind": "KubeProxyConfiguration"}
     }
