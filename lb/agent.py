@@ -28,6 +28,7 @@ from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices, xdp_reason
 from lb.errors import KernelRefused, TidegateError
+from lb.events import Recorder, Send, of_node
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
 from lb.looking import exclusive
@@ -41,10 +42,13 @@ from lb.show import counted
 from lb.sources import Source
 from lb.status import differences, status
 from lb.tables import in_kernel
+from lb.telling import tell
 
 log = logging.getLogger("tidegate")
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
+FAREWELL_SECONDS = 2.0
+"""For the last events to reach the API server, while the agent ends."""
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
 _M_ARENA_MAX = -8  # mallopt(3)
@@ -56,13 +60,16 @@ with Python's own 700 it walks them again and again, and finds nothing."""
 class Agent:
     """One node's agent. Raises BadInput, KernelRefused when it cannot start."""
 
-    def __init__(self, settings: Settings, source: Source, *, xdp: str = "auto") -> None:
+    def __init__(
+        self, settings: Settings, source: Source, *, xdp: str = "auto", send: Send | None = None
+    ) -> None:
         # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         gc.set_threshold(*COLLECT_EVERY)
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._settings, self._source = settings, source
+        self._events = Recorder(send, os.uname().nodename)
         self._stop = threading.Event()
         self._failed: TidegateError | None = None
         self._lock = _locked(settings.bpffs)
@@ -91,7 +98,10 @@ class Agent:
             settings, reconciler, addresses, self._reap, identify=identity.update
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
-        self._ports = Ports(settings, self.controller, self.fail, self._metrics())
+        self._ports = Ports(
+            settings, self.controller, self.fail, self._metrics(), self._events.record
+        )
+        self.controller.followers += [tell, self._events.follow]
         self._letterbox.lead_to(self.controller)
 
     def run(self) -> None:
@@ -107,6 +117,7 @@ class Agent:
         server.start()
         self._reaper.start()
         self._ports.start()
+        self._events.record(of_node(self._settings.node_name, "Starting"))
         for target, name in (
             (self._watch_devices, "devices"),
             (self._begin, "begin"),
@@ -120,6 +131,7 @@ class Agent:
             server.shutdown()
             server.server_close()
             self._settings.api_socket.unlink(missing_ok=True)
+            self._events.flush(FAREWELL_SECONDS)
         if self._failed is not None:
             raise self._failed
         log.info("stopped; the data path stays")

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from lb import __version__
+from lb import __version__, logs
 from lb.config import RING_SLOTS, Settings, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput, TidegateError
 from lb.kubeproxy import encode
@@ -36,9 +36,6 @@ LATER = {
 }  # fmt: skip
 """Flags of the contract that this version takes and has no use for yet; each says so when given."""
 
-
-DETAILS = 4
-"""From this verbosity on, details are logged: "debug level" in Kubernetes' logging conventions."""
 
 KUBERNETES = "1.36"
 """The version of Kubernetes whose kube-proxy is followed."""
@@ -166,7 +163,9 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         given = _given(context, flags)
         where = context.meta.get(WHERE)
         found = effective(given, context.meta.get(DOCUMENT), str(where or ""))
-        _log_from(found.configuration.logging.verbosity, found.lines)
+        logs.set_up(found.configuration.logging.format, found.configuration.logging.verbosity)
+        for line in found.lines:
+            log.warning("%s", line)
         for name in LATER:
             if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
                 log.warning("--%s has no use in this version yet", name.replace("_", "-"))
@@ -197,13 +196,6 @@ def _given(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
             value = flags[field]
             found[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return found
-
-
-def _log_from(verbosity: int, lines: tuple[str, ...]) -> None:
-    level = logging.DEBUG if verbosity >= DETAILS else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s")
-    for line in lines:
-        log.warning("%s", line)
 
 
 def _write(path: Path, text: str) -> None:
@@ -267,7 +259,8 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
 def _serve(settings: Settings, xdp: str, watched: Path | None) -> None:
     from lb.agent import Agent  # noqa: PLC0415 - netlink and libbpf, only where needed
 
-    agent = Agent(settings, _source(settings), xdp=xdp)
+    source = _source(settings)
+    agent = Agent(settings, source, xdp=xdp, send=getattr(source, "send", None))
     if watched is not None:
         from lb.rewritten import end_when_rewritten  # noqa: PLC0415
 

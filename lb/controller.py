@@ -8,7 +8,6 @@ no timer delays the first, no flood is applied one by one. All state is behind o
 from __future__ import annotations
 
 import gc
-import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,8 +23,7 @@ from lb.reaper import Place, Work
 from lb.reconcile import Failing, Outcome, Reconciler
 from lb.sources import Report
 from lb.store import Store
-
-log = logging.getLogger("tidegate.controller")
+from lb.turn import Follower, Turn
 
 PIECE = 500
 """Services of one step while the first full state is applied."""
@@ -57,8 +55,8 @@ class Controller:
         """What went wrong with the node itself; empty if nothing."""
         self.lock = threading.Condition()
         """Guards everything here; notified when `revision` moves on."""
-        self.followers: list[Callable[[Collection[ServiceName]], None]] = []
-        """Told under the lock, after each turn, which services were asked to be otherwise."""
+        self.followers: list[Follower] = []
+        """Told under the lock, after each turn, what it did."""
         self._reap, self._identify = reap, identify
         self._inbox: list[Change] = []
         self._held: list[tuple[Address, str]] | None = None
@@ -149,22 +147,33 @@ class Controller:
             if first:
                 outcome = self._first(now)
             else:
-                names = self.store.names() if everything else touched.services
+                names = self.store.names() if everything else touched.services.keys()
                 outcome = self._apply(names | self.reconciler.due(now), now)
             told |= self._news or everything or first
             if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
                 self._move_on()
-            self._tell_failures(before)
+            seconds = time.monotonic() - began
+            failing = self.reconciler.failing
             if not self.error:
                 self.progress.applied(
                     set(Family) if everything or first else touched.families,
-                    time.monotonic() - began,
+                    seconds,
                     touched.triggers,
                     full=everything or first,
-                    failing={unit.service for unit in self.reconciler.failing},
+                    failing={unit.service for unit in failing},
                 )
+            done = Turn(
+                causes={} if first else touched.services,
+                services=self.store.names() if first else touched.services,
+                first=first,
+                refused=self.store.all_refused() if first else touched.refused,
+                failed={u: one.error for u, one in failing.items() if u not in before},
+                recovered=before.keys() - failing.keys(),
+                writes=outcome.writes,
+                seconds=seconds,
+            )
             for follower in self.followers:
-                follower(self.store.names() if first else touched.services)
+                follower(done)
         self._after(outcome)
 
     def _move_on(self) -> None:
@@ -189,7 +198,6 @@ class Controller:
         self.is_synced = True
         # The objects of now live long: the collector need never walk them.
         gc.freeze()
-        log.info("synced: %d services, %d writes", len(wanted | known), outcome.writes)
         return outcome
 
     def _apply(self, names: Collection[ServiceName], now: float) -> Outcome:
@@ -269,14 +277,6 @@ class Controller:
                     if flags & AddressFlag.NODE_PORT
                 }
         return places
-
-    def _tell_failures(self, before: Mapping[Unit, Failing]) -> None:
-        """Once per change of state, not per try."""
-        failing = self.reconciler.failing
-        for unit in failing.keys() - before.keys():
-            log.error("%s fails: %s", unit, failing[unit].error)
-        for unit in before.keys() - failing.keys():
-            log.info("%s no longer fails", unit)
 
 
 def _errors(failing: Mapping[Unit, Failing]) -> dict[Unit, str]:

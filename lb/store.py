@@ -27,14 +27,15 @@ from lb.model import (
 class Touched(NamedTuple):
     """What has to be planned again. `node`: the own Node changed, which touches everything.
 
-    `families`: those in which anything changed. `triggers`: of slices, when what they tell of
-    happened.
+    `services`: with the last object that changed them. `families`: those in which anything
+    changed. `triggers`: of slices, when what they tell of happened. `refused`: what is newly so.
     """
 
-    services: set[ServiceName]
+    services: dict[ServiceName, Key]
     node: bool
     families: set[Family]
     triggers: list[Trigger]
+    refused: list[Refused]
 
 
 class Store:
@@ -56,10 +57,10 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched(set(), node=False, families=set(), triggers=[])
+        touched = Touched({}, node=False, families=set(), triggers=[], refused=[])
         node_changed = False
         for change in changes:
-            self._note_refused(change)
+            self._note_refused(change, touched)
             self.seen[change.key.kind] += 1
             match change.key.kind:
                 case Kind.SERVICE:
@@ -82,8 +83,14 @@ class Store:
         """All slices of a service, in the order of their names."""
         return tuple([self._slices[one] for one in self._of_service.get(name, ())])
 
-    def _note_refused(self, change: Change) -> None:
+    def all_refused(self) -> list[Refused]:
+        """What is left out of any object."""
+        return [one for group in self.refused.values() for one in group]
+
+    def _note_refused(self, change: Change, touched: Touched) -> None:
         if change.refused:
+            if change.refused != self.refused.get(change.key):
+                touched.refused.extend(change.refused)
             self.refused[change.key] = change.refused
         else:
             self.refused.pop(change.key, None)
@@ -94,7 +101,7 @@ class Store:
         old = self._services.get(name)
         if old == new:
             return
-        touched.services.add(name)
+        touched.services[name] = change.key
         for one in (old, new):
             touched.families.update(one.cluster_ips if one is not None else ())
         if new is None:
@@ -114,13 +121,13 @@ class Store:
             left = tuple([one for one in self._of_service.pop(old.service) if one != name])
             if left:
                 self._of_service[old.service] = left
-            touched.services.add(old.service)
+            touched.services[old.service] = change.key
             touched.families.add(old.family)
         if new is not None:
             self._slices[new.name] = new
             names = (*self._of_service.get(new.service, ()), new.name)
             self._of_service[new.service] = tuple(sorted(names))
-            touched.services.add(new.service)
+            touched.services[new.service] = change.key
             touched.families.add(new.family)
             if new.trigger_time > self._since:
                 touched.triggers.append(Trigger(new.service, new.family, new.trigger_time))

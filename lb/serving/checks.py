@@ -6,7 +6,7 @@ looks at nothing but those. Opening and closing sockets is `lb.serving.listeners
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from lb.serving import health
 from lb.serving.answer import Answer, Place, Response
 from lb.serving.listeners import Listeners
 from lb.store import Store
+from lb.turn import Turn
 
 GROUP = "health-checks"
 _ALL = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}
@@ -91,13 +92,13 @@ class Checks:
         self._counts: dict[ServiceName, Counts] = {}
         self._hosts: dict[Family, tuple[str, ...]] = {}
 
-    def follow(self, names: Collection[ServiceName]) -> None:
-        """These services changed, or this node's addresses did. The caller holds the lock."""
+    def follow(self, turn: Turn) -> None:
+        """Services changed, or this node's addresses did. The caller holds the lock."""
         before = self._hosts
         if self.ports:
             self._hosts = self._where()
         stale = self._hosts != before
-        for name in names:
+        for name in turn.services:
             service = self._store.service(name)
             if service is None or not service.health_check_node_port:
                 stale |= self.ports.pop(name, None) is not None

@@ -12,6 +12,7 @@ from lb.address import Family
 from lb.config import Listen, Settings
 from lb.controller import Controller
 from lb.errors import KernelRefused, TidegateError
+from lb.events import Event, of_node, of_service
 from lb.serving import checks, health
 from lb.serving.answer import Answer, Place, asked_for
 from lb.serving.listeners import RETRY_SECONDS, Listeners
@@ -19,6 +20,9 @@ from lb.serving.listeners import RETRY_SECONDS, Listeners
 log = logging.getLogger("tidegate.serving")
 
 HEALTHZ, METRICS = "healthz", "metrics"
+FAILED = {HEALTHZ: "FailedToStartProxierHealthcheck", METRICS: "FailedToStartMetricServer"}
+FAILED_CHECK = "FailedToStartServiceHealthcheck"
+"""kube-proxy's reasons of events."""
 
 
 class Ports:
@@ -33,13 +37,14 @@ class Ports:
         controller: Controller,
         fail: Callable[[TidegateError], None],
         metrics: Answer | None = None,
+        record: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._settings, self._controller = settings, controller
         self._progress = controller.progress
         self.asked: Counter[tuple[str, int]] = Counter()
         """Answers of the health port by path and code."""
         self._listeners = Listeners(self._failed)
-        self._fail, self._metrics = fail, metrics
+        self._fail, self._metrics, self._record = fail, metrics, record
         self._own: dict[Place, str] = {}
         self._checks = checks.Checks(
             controller.store, settings.node_name, self._listeners, self._hosts, self._is_healthy
@@ -93,11 +98,17 @@ class Ports:
         }
 
     def _failed(self, place: Place, error: str) -> None:
-        own = self._own.get(place)
+        own, node = self._own.get(place), self._settings.node_name
         if own is None:
-            log.warning("%s: no health check of %s: %s", place, self._checks.owner(place), error)
+            owner = self._checks.owner(place)
+            text = f"node {node} failed to start healthcheck of {owner} on {place}: {error}"
+            log.warning("%s", text)
+            if owner is not None:
+                self._record(of_service(owner, FAILED_CHECK, "Listen", text))
         elif self._settings.must_listen:
-            self._fail(KernelRefused(f"--{own}-bind-address {place}: {error}"))
+            text = f"--{own}-bind-address {place}: {error}"
+            self._record(of_node(node, FAILED[own], text))
+            self._fail(KernelRefused(text))
         else:
             log.warning("%s: no %s: %s", place, own, error)
 

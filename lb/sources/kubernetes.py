@@ -33,7 +33,7 @@ log = logging.getLogger("tidegate.source")
 
 FRESH_SECONDS = 60.0
 """How long files of credentials are not read again; tokens are rotated well ahead."""
-OK, UNAUTHORIZED = 200, 401
+OK, CREATED, UNAUTHORIZED = 200, 201, 401
 _BAD_CONFIGURATION = (
     config.ConfigException, OSError, yaml.YAMLError,
     ValueError, TypeError, KeyError, AttributeError,
@@ -67,6 +67,8 @@ class KubernetesSource:
         self._timing = timing or Timing()
         self._access = Access(kubeconfig, master, self._timing)
         self._node = own_node(node_name)
+        self.send = self._access.send
+        """To create and change objects: events."""
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
@@ -114,21 +116,33 @@ class Access:
 
     def get(self, path: str, query: Mapping[str, str], *, patience: float) -> Stream:
         """Ask; `patience` is the longest silence in seconds. Raises Failed."""
+        return self._request("GET", path, {}, patience, fields=query)
+
+    def send(self, method: str, path: str, body: bytes) -> None:
+        """Create by POST, or change by PATCH (RFC 7396), from JSON. Raises Failed."""
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        more = {"Content-Type": kind}
+        with self._request(method, path, more, self._timing.answer, body=body) as stream:
+            stream.whole()
+
+    def _request(
+        self, method: str, path: str, more: Mapping[str, str], patience: float, **content: Any
+    ) -> Stream:
         try:
             pools, headers, host = self._present()
             response = pools.request(
-                "GET",
+                method,
                 host + path,
-                fields=query,
-                headers=headers,
+                headers=headers | dict(more),
                 timeout=urllib3.Timeout(connect=self._timing.connect, read=patience),
                 retries=False,
                 preload_content=False,
+                **content,
             )
         except TRANSPORT as error:
             raise Failed(explain(error)) from error
         stream = Stream(response)
-        if response.status == OK:
+        if response.status in (OK, CREATED):
             return stream
         if response.status == UNAUTHORIZED:
             self._read_at = -math.inf

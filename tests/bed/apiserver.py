@@ -2,7 +2,7 @@
 
 In a test's own process it is `ApiServer`, changed by its methods. As a program on a host of the
 bed (`python -m tests.bed.apiserver --help`) it serves a directory of manifests, and follows it.
-No authorisation, no writing over HTTP: just what the product reads.
+No authorisation, and nothing is written over HTTP but events: just what the product needs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 
+from tests.bed import apievents
 from tests.bed.apifollow import follow
 from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
 from tests.bed.authority import Authority
@@ -63,6 +64,7 @@ class ApiServer:
         self.address, self.port = address, port
         self.authority = Authority(address, folder)
         self.store = Store()
+        self.events = apievents.Events()
         self.tokens: set[str] | None = None
         self.refused_selectors: set[str] = set()
         """Field selectors that this server does not know: 400."""
@@ -242,10 +244,22 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        refusal = self._refusal(Request("events", {}, ""))
+        path, kind = urlsplit(self.path).path, self.headers["Content-Type"]
+        write = self.api.events.write
+        self._status(refusal.code if refusal else write(self.command, path, kind, raw))
+
+    do_PATCH = do_POST  # noqa: N815 - http.server's word
+
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         request = Request(url.path.rpartition("/")[2], dict(parse_qsl(url.query)), token)
+        if url.path == apievents.LIST:
+            self._answer(self.api.events.text())
+            return
         self.api.requests.append(request)
         refusal = self._refusal(request)
         if refusal is not None:
@@ -303,6 +317,9 @@ class _Handler(BaseHTTPRequestHandler):
             json.dumps(meta).encode(),
             b",".join(texts[:limit]),
         )
+        self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -53,8 +53,8 @@ def test_both_sides_may_come_first() -> None:
     """A slice before its service and a service before its slices join all the same."""
     for first, second in ((service(), sliced("a")), (sliced("a"), service())):
         store = Store("n1")
-        assert store.apply([first]).services == {WEB}
-        assert store.apply([second]).services == {WEB}
+        assert store.apply([first]).services.keys() == {WEB}
+        assert store.apply([second]).services.keys() == {WEB}
         assert store.service(WEB) == service().value
         assert store.slices(WEB) == (sliced("a").value,)
 
@@ -79,7 +79,7 @@ def test_a_slice_that_moves_touches_both_services() -> None:
     """The label of a live slice may change; the old service loses its endpoints."""
     store = Store("n1")
     store.apply([sliced("a", WEB)])
-    assert store.apply([sliced("a", API)]).services == {WEB, API}
+    assert store.apply([sliced("a", API)]).services.keys() == {WEB, API}
     assert (store.slices(WEB), len(store.slices(API))) == ((), 1)
 
 
@@ -87,8 +87,8 @@ def test_removals() -> None:
     """Of services and slices, known and unknown; what is gone is not named any more."""
     store = Store("n1")
     store.apply([service(), sliced("a")])
-    assert store.apply([gone(sliced("a"))]).services == {WEB}
-    assert store.apply([gone(service())]).services == {WEB}
+    assert store.apply([gone(sliced("a"))]).services.keys() == {WEB}
+    assert store.apply([gone(service())]).services.keys() == {WEB}
     assert set(store.apply([gone(service()), gone(sliced("a")), gone(node())]).services) == set()
     assert (store.service(WEB), store.slices(WEB), set(store.names())) == (None, (), set())
 
