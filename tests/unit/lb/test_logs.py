@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -15,25 +15,14 @@ from lb.logs import V2, V4
 
 log = logging.getLogger("tidegate.test")
 LINE = re.compile(r"([IWE])\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ test_logs\.py:\d+\] (.*)")
-Lines = Callable[..., list[str]]
 
 
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    """Says things under some format and verbosity; what was written. Puts all back after."""
-    loggers = [logging.getLogger(), logging.getLogger(logs.NAME)]
-    before = [(one, one.handlers, one.level) for one in loggers]
-
-    def written(say: Callable[[], None], form: str = "text", verbosity: int = 0) -> list[str]:
-        stream = io.StringIO()
-        logs.set_up(form, verbosity, stream)
-        say()
-        return stream.getvalue().splitlines()
-
-    yield written
-    for one, handlers, level in before:
-        one.handlers = handlers
-        one.setLevel(level)
+def lines(say: Callable[[], None], form: str = "text", verbosity: int = 0) -> list[str]:
+    """What was written of what is said under some format and verbosity."""
+    stream = io.StringIO()
+    logs.set_up(form, verbosity, stream)
+    say()
+    return stream.getvalue().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +40,7 @@ def lines() -> Iterator[Lines]:
     ],
 )  # fmt: skip
 def test_text_lines(
-    lines: Lines, level: int, message: str, extra: dict[str, object], expected: tuple[str, str]
+    level: int, message: str, extra: dict[str, object], expected: tuple[str, str]
 ) -> None:
     """The header is klog's; quotes where there are keys; one line whatever is in it."""
     (line,) = lines(lambda: log.log(level, message, extra=extra))
@@ -60,7 +49,7 @@ def test_text_lines(
     assert found.groups() == expected
 
 
-def test_json_lines(lines: Lines) -> None:
+def test_json_lines() -> None:
     """One object a line; errors have no `v`."""
 
     def say() -> None:
@@ -81,7 +70,7 @@ def test_json_lines(lines: Lines) -> None:
     ("verbosity", "shown"),
     [(0, "0"), (1, "0"), (2, "02"), (3, "02"), (4, "024"), (5, "024"), (6, "0246"), (10, "0246")],
 )
-def test_verbosity(lines: Lines, verbosity: int, shown: str) -> None:
+def test_verbosity(verbosity: int, shown: str) -> None:
     """0 always, 2 changes, 4 details, 6 what libraries say."""
 
     def say() -> None:
@@ -94,7 +83,7 @@ def test_verbosity(lines: Lines, verbosity: int, shown: str) -> None:
     assert "".join(found) == shown
 
 
-def test_a_stack_follows_its_line(lines: Lines) -> None:
+def test_a_stack_follows_its_line() -> None:
     """In JSON it is a field of it."""
 
     def say() -> None:
