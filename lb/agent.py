@@ -28,7 +28,7 @@ from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices, xdp_reason
 from lb.errors import KernelRefused, TidegateError
-from lb.here import Addresses, Identity
+from lb.here import Addresses, Identity, ServiceRanges
 from lb.letterbox import Letterbox
 from lb.looking import exclusive
 from lb.reaper import Reaper, Work
@@ -85,7 +85,12 @@ class Agent:
         identity = Identity(self._pins.open_array("node"), netns.cookie())
         identity.update(settings.node_ips)
         self.controller = Controller(
-            settings, reconciler, addresses, self._reap, identify=identity.update
+            settings,
+            reconciler,
+            addresses,
+            self._reap,
+            identify=identity.update,
+            allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._letterbox.lead_to(self.controller)

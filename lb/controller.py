@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
-from lb.address import ANY, Address, family
+from lb.address import ANY, Address, Prefix, family, show
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
 from lb.model import Change, Protocol, ServiceName
@@ -33,7 +35,7 @@ PIECE = 500
 class Controller:
     """The inbox of all sources, and the loop. Times are seconds of the monotonic clock."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is put together from
         self,
         settings: Settings,
         reconciler: Reconciler,
@@ -41,6 +43,7 @@ class Controller:
         reap: Callable[[Work], None],
         *,
         identify: Callable[[Collection[Address]], None] = lambda _: None,
+        allocate: Callable[[Collection[Prefix]], object] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.reconciler = reconciler
@@ -55,7 +58,7 @@ class Controller:
         """What went wrong with the node itself; empty if nothing."""
         self.lock = threading.Condition()
         """Guards everything here; notified when `revision` moves on."""
-        self._reap, self._identify = reap, identify
+        self._reap, self._identify, self._allocate = reap, identify, allocate
         self._inbox: list[Change] = []
         self._held: list[tuple[Address, str]] | None = None
         self._known: list[tuple[Address, str]] = []
@@ -129,7 +132,8 @@ class Controller:
                 if self._news:
                     self._move_on()
                 return
-            everything = self._look_around(anew=touched.node or not self.is_synced)
+            anew = touched.node or touched.cidrs or not self.is_synced
+            everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
             if first:
@@ -162,6 +166,7 @@ class Controller:
             outcome.lost += one.lost
             outcome.appeared += one.appeared
         self.reconciler.prune(now)
+        self._write_addresses(self.addresses.complete)
         self.is_synced = True
         # The objects of now live long: the collector need never walk them.
         gc.freeze()
@@ -172,12 +177,30 @@ class Controller:
         due = self.reconciler.next_retry()
         if not names and (due is None or due > now):
             return Outcome(0, [], [])
-        return self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+        outcome = self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+        self._write_addresses(lambda: self.addresses.serve(self._cluster_ips(names)))
+        return outcome
+
+    def _cluster_ips(self, names: Collection[ServiceName]) -> dict[ServiceName, list[Address]]:
+        found = {name: self.store.service(name) for name in names}
+        return {name: [*one.cluster_ips.values()] if one else [] for name, one in found.items()}
+
+    def _write_addresses(self, write: Callable[[], object]) -> None:
+        """What fails is due at each look around, and `error` brings that about."""
+        try:
+            write()
+        except OSError as error:
+            self.error = f"addresses: {error}"
+            self._news = True
 
     def plans(self, name: ServiceName) -> tuple[Plan, ...]:
         """What the maps should hold of a service now; nothing if it is not there."""
         service = self.store.service(name)
-        return () if service is None else plan(service, self.store.slices(name), self.here)
+        if service is None:
+            return ()
+        if service.external_ips and not self.settings.external_ips:
+            service = replace(service, external_ips=())
+        return plan(service, self.store.slices(name), self.here)
 
     def _look_around(self, *, anew: bool) -> bool:
         """Follow the node's own state; True: every plan may have changed."""
@@ -192,21 +215,37 @@ class Controller:
             addresses = [address for address, _ in self._known]
             self._news |= self.addresses.update(addresses, here.addresses)
             self._identify(here.addresses)
+            self._allocate(self.store.service_cidrs())
         except OSError as error:
             self.error = f"addresses: {error}"
         self._news |= self.error != before
         changed = here != self.here
+        self._tell_addresses(here)
         self.here = here
         return changed
 
+    def _tell_addresses(self, here: Here) -> None:
+        """An operator who moves a node sees in the log from when on."""
+        if here.addresses == self.here.addresses:
+            return
+        own = ", ".join(map(show, here.addresses))
+        if own:
+            log.info("this node's addresses are %s", own)
+        else:
+            log.warning("this node has no address: set --node-ip, or one in its Node object")
+
     def _primary(self) -> tuple[Address, ...]:
-        """As told; else as the Node object says; else of the devices with a default route."""
+        """As told; else as the Node object says; else of the devices with a default route.
+
+        kube-proxy's bind address stands in place of what the last two say, in its family.
+        """
         if self.settings.node_ips:
             return one_of_each(self.settings.node_ips)
+        bind = [] if self.settings.bind_address is None else [self.settings.bind_address]
         if self.store.node is not None and self.store.node.addresses:
-            return one_of_each(self.store.node.addresses)
+            return one_of_each([*bind, *self.store.node.addresses])
         on_default = [a for a, device in self._known if device in self._default_devices]
-        return one_of_each([a for a in on_default if not a.startswith(b"\xfe\x80")])
+        return one_of_each([*bind, *[a for a in on_default if not a.startswith(b"\xfe\x80")]])
 
     def _after(self, outcome: Outcome) -> None:
         """Sockets that the change left behind."""

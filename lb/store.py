@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lb.address import Prefix
 from lb.model import (
     Change,
     EndpointSlice,
@@ -17,16 +18,21 @@ from lb.model import (
     Node,
     Refused,
     Service,
+    ServiceCIDR,
     ServiceName,
     SliceName,
 )
 
 
 class Touched(NamedTuple):
-    """What has to be planned again. `node`: the own Node changed, which touches everything."""
+    """What has to be planned again. `node`: the own Node changed, which touches everything.
+
+    `cidrs`: where cluster IPs are taken from changed, which touches no plan.
+    """
 
     services: set[ServiceName]
     node: bool
+    cidrs: bool
 
 
 class Store:
@@ -36,6 +42,7 @@ class Store:
         self.node: Node | None = None
         self.refused: dict[Key, tuple[Refused, ...]] = {}
         self._node_name = node_name
+        self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
         # Tuples, in order: most services have one slice, and a set of one takes four times as much.
@@ -43,8 +50,8 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched(set(), node=False)
-        node_changed = False
+        touched = Touched(set(), node=False, cidrs=False)
+        node_changed = cidrs_changed = False
         for change in changes:
             self._note_refused(change)
             match change.key.kind:
@@ -54,7 +61,9 @@ class Store:
                     self._slice(change, touched.services)
                 case Kind.NODE:
                     node_changed |= self._own_node(change)
-        return touched._replace(node=node_changed)
+                case Kind.SERVICE_CIDR:
+                    cidrs_changed |= self._service_cidr(change)
+        return touched._replace(node=node_changed, cidrs=cidrs_changed)
 
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied."""
@@ -67,6 +76,17 @@ class Store:
     def slices(self, name: ServiceName) -> tuple[EndpointSlice, ...]:
         """All slices of a service, in the order of their names."""
         return tuple([self._slices[one] for one in self._of_service.get(name, ())])
+
+    def service_cidrs(self) -> frozenset[Prefix]:
+        """Where cluster IPs are taken from."""
+        return frozenset(one for cidrs in self._service_cidrs.values() for one in cidrs)
+
+    def _service_cidr(self, change: Change) -> bool:
+        name = change.key.name
+        old = self._service_cidrs.pop(name, ())
+        if isinstance(change.value, ServiceCIDR):
+            self._service_cidrs[name] = change.value.cidrs
+        return old != self._service_cidrs.get(name, ())
 
     def _note_refused(self, change: Change) -> None:
         if change.refused:
