@@ -19,6 +19,7 @@ from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
 from lb.address import ANY, Address, Prefix, family, show
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
+from lb.local import Mode, local
 from lb.model import Change, Protocol, ServiceName
 from lb.plan import Here, Plan, Unit, plan
 from lb.reaper import Place, Work
@@ -50,6 +51,8 @@ class Controller:
         self.addresses = addresses
         self.store = Store(settings.node_name)
         self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.pods = local(settings.detection, ())
+        """Which packets come from pods, for clients whose sockets are not seen."""
         self.reports: dict[str, Report] = {}
         self.is_synced = False
         self.revision = 0
@@ -222,7 +225,17 @@ class Controller:
         changed = here != self.here
         self._tell_addresses(here)
         self.here = here
+        self._follow_pods(node.pod_cidrs if node else ())
         return changed
+
+    def _follow_pods(self, pod_cidrs: Sequence[Prefix]) -> None:
+        """A node may get its podCIDRs late, and other ones: kube-proxy ends then, this goes on."""
+        pods = local(self.settings.detection, pod_cidrs)
+        if pods != self.pods:
+            log.info("pods of this node: %s", pods)
+        elif self.settings.detection.mode is Mode.NODE_CIDR and not pods.prefixes:
+            log.warning("detectLocalMode NodeCIDR: the Node object has no podCIDR yet")
+        self.pods = pods
 
     def _tell_addresses(self, here: Here) -> None:
         """An operator who moves a node sees in the log from when on."""

@@ -11,10 +11,11 @@ import pytest
 
 from bpf.layout import AddressFlag, NodeAddress
 from bpf.maps import MemoryHash
-from lb.address import Family, parse
+from lb.address import Family, parse, parse_prefix
 from lb.config import Settings
 from lb.controller import Controller
 from lb.here import Addresses
+from lb.local import Detection, Mode
 from lb.model import Change, Endpoint, EndpointSlice, Key, Kind, Node, Service
 from lb.reaper import Work
 from lb.reconcile import Reconciler
@@ -367,6 +368,23 @@ def test_a_node_that_moves(caplog: pytest.LogCaptureFixture) -> None:
         bench.apply(Node("n1", "b", (parse("192.0.2.9"),)))
     assert bench.accepting() == {parse("192.0.2.9")}
     assert caplog.messages == ["this node's addresses are 192.0.2.9"]
+
+
+def test_pod_ranges_follow_the_node(caplog: pytest.LogCaptureFixture) -> None:
+    """In mode NodeCIDR ranges that come late, or change, count at once; and without is said."""
+    bench = Bench()
+    bench.controller.settings = msgspec.structs.replace(
+        bench.controller.settings, detection=Detection(Mode.NODE_CIDR)
+    )
+    bench.apply(Node("n1"))
+    bench.sync()
+    source = parse("10.244.1.5")
+    assert not bench.controller.pods.is_pod(source, "eth0")
+    assert "detectLocalMode NodeCIDR: the Node object has no podCIDR yet" in caplog.messages
+    bench.apply(Node("n1", pod_cidrs=(parse_prefix("10.244.1.0/24"),)))
+    assert bench.controller.pods.is_pod(source, "eth0")
+    bench.apply(Node("n1", pod_cidrs=(parse_prefix("10.244.2.0/24"),)))
+    assert not bench.controller.pods.is_pod(source, "eth0")
 
 
 def test_primary_without_an_address_accepts_nothing() -> None:
