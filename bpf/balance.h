@@ -160,14 +160,18 @@ static __always_inline struct flow *from_client(struct packet_ctx *ctx, const st
 {
 	struct frontend_key key = {};
 	struct frontend *frontend;
+	__u32 flags = 0;
 
 	*verdict = PACKET_NEXT;
 	key.address = pkt->ends.destination;
 	key.port = pkt->ends.destination_port;
 	key.protocol = pkt->protocol;
-	frontend = find_frontend(&key, 0);
-	if (!frontend)
+	frontend = find_frontend(&key, 0, &flags);
+	if (!frontend) {
+		if (is_services_own(flags))
+			*verdict = drop(REASON_NO_SERVICE_PORT);
 		return NULL;
+	}
 	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source)) {
 		*verdict = drop(REASON_SOURCE_RANGE);
 		return NULL;

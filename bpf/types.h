@@ -146,12 +146,19 @@ struct range {
 };
 
 enum address_flag {
-	ADDRESS_LOCAL = 1,     /* one of this node's own */
-	ADDRESS_NODE_PORT = 2, /* accepts node ports */
+	ADDRESS_LOCAL = 1,      /* one of this node's own */
+	ADDRESS_NODE_PORT = 2,  /* accepts node ports */
+	ADDRESS_CLUSTER_IP = 4, /* of a service */
 };
 
 struct node_address {
 	__u32 flags; /* enum address_flag */
+};
+
+/* A range that cluster IPs are taken from. */
+struct cidr_key {
+	__u32 prefix; /* bits of the address that count */
+	struct addr address;
 };
 
 /* Values that change while programs run; those that do not are compile-time constants. */
@@ -295,6 +302,8 @@ enum reason {
 	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
 	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
 	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
+	REASON_NO_SERVICE_PORT = 9,  /* refused: the service at this cluster IP has no such port */
+	REASON_UNALLOCATED = 10,     /* dropped: an address of a ServiceCIDR that no service has */
 };
 
 struct reason_count {

@@ -25,7 +25,7 @@ from lb.devices import Devices
 from lb.errors import KernelRefused, TidegateError
 from lb.events import Recorder, Send, of_node
 from lb.ground import ENDING, Ground
-from lb.here import Addresses, Identity
+from lb.here import Addresses, Identity, ServiceRanges
 from lb.letterbox import Letterbox
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
@@ -86,7 +86,12 @@ class Agent:
         identity = Identity(self._pins.open_array("node"), netns.cookie())
         identity.update(settings.node_ips)
         self.controller = Controller(
-            settings, reconciler, addresses, self._reap, identify=identity.update
+            settings,
+            reconciler,
+            addresses,
+            self._reap,
+            identify=identity.update,
+            allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._ports = Ports(

@@ -145,6 +145,8 @@ def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
             raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
         fits[name] = -(-count // PER_ENTRY.get(name, 1))
     fits["loads"] = fits["backends"]
+    # Beside the node's own there, every service's cluster IP.
+    fits["addresses"] += fits["services"] - SIZES["services"]
     # A service has a name in each family, and nodes and zones have theirs.
     fits["names"] = fits["services"] + 32768
     return {name: count + (name in NUMBERED) for name, count in fits.items()}

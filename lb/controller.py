@@ -8,14 +8,18 @@ no timer delays the first, no flood is applied one by one. All state is behind o
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
-from lb.address import ANY, Address, Family, family
+from lb.address import ANY, Address, Family, Prefix, family, show
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
+from lb.local import Mode, local
 from lb.model import Change, Kind, Protocol, ServiceName
 from lb.plan import Here, Plan, Unit, plan
 from lb.progress import Progress
@@ -25,6 +29,8 @@ from lb.sources import Report
 from lb.store import Store
 from lb.turn import Follower, Turn
 
+log = logging.getLogger("tidegate.controller")
+
 PIECE = 500
 """Services of one step while the first full state is applied."""
 
@@ -32,7 +38,7 @@ PIECE = 500
 class Controller:
     """The inbox of all sources, and the loop. Times are seconds of the monotonic clock."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is put together from
         self,
         settings: Settings,
         reconciler: Reconciler,
@@ -40,6 +46,7 @@ class Controller:
         reap: Callable[[Work], None],
         *,
         identify: Callable[[Collection[Address]], None] = lambda _: None,
+        allocate: Callable[[Collection[Prefix]], object] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.reconciler = reconciler
@@ -47,6 +54,8 @@ class Controller:
         self.progress = Progress(settings.stale_seconds)
         self.store = Store(settings.node_name, since=self.progress.started)
         self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.pods = local(settings.detection, ())
+        """Which packets come from pods, for clients whose sockets are not seen."""
         self.reports: dict[str, Report] = {}
         self.is_synced = False
         self.revision = 0
@@ -57,7 +66,7 @@ class Controller:
         """Guards everything here; notified when `revision` moves on."""
         self.followers: list[Follower] = []
         """Told under the lock, after each turn, what it did."""
-        self._reap, self._identify = reap, identify
+        self._reap, self._identify, self._allocate = reap, identify, allocate
         self._inbox: list[Change] = []
         self._held: list[tuple[Address, str]] | None = None
         self._known: list[tuple[Address, str]] = []
@@ -141,7 +150,8 @@ class Controller:
                 return
             self.progress.taken()
             began = time.monotonic()
-            everything = self._look_around(anew=touched.node or not self.is_synced)
+            anew = touched.node or touched.cidrs or not self.is_synced
+            everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
             if first:
@@ -195,6 +205,7 @@ class Controller:
             outcome.lost += one.lost
             outcome.appeared += one.appeared
         self.reconciler.prune(now)
+        self._write_addresses(self.addresses.complete)
         self.is_synced = True
         # The objects of now live long: the collector need never walk them.
         gc.freeze()
@@ -204,12 +215,30 @@ class Controller:
         due = self.reconciler.next_retry()
         if not names and (due is None or due > now):
             return Outcome(0, [], [])
-        return self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+        outcome = self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+        self._write_addresses(lambda: self.addresses.serve(self._cluster_ips(names)))
+        return outcome
+
+    def _cluster_ips(self, names: Collection[ServiceName]) -> dict[ServiceName, list[Address]]:
+        found = {name: self.store.service(name) for name in names}
+        return {name: [*one.cluster_ips.values()] if one else [] for name, one in found.items()}
+
+    def _write_addresses(self, write: Callable[[], object]) -> None:
+        """What fails is due at each look around, and `error` brings that about."""
+        try:
+            write()
+        except OSError as error:
+            self.error = f"addresses: {error}"
+            self._news = True
 
     def plans(self, name: ServiceName) -> tuple[Plan, ...]:
         """What the maps should hold of a service now; nothing if it is not there."""
         service = self.store.service(name)
-        return () if service is None else plan(service, self.store.slices(name), self.here)
+        if service is None:
+            return ()
+        if service.external_ips and not self.settings.external_ips:
+            service = replace(service, external_ips=())
+        return plan(service, self.store.slices(name), self.here)
 
     def _look_around(self, *, anew: bool) -> bool:
         """Follow the node's own state; True: every plan may have changed."""
@@ -224,21 +253,47 @@ class Controller:
             addresses = [address for address, _ in self._known]
             self._news |= self.addresses.update(addresses, here.addresses)
             self._identify(here.addresses)
+            self._allocate(self.store.service_cidrs())
         except OSError as error:
             self.error = f"addresses: {error}"
         self._news |= self.error != before
         changed = here != self.here
+        self._tell_addresses(here)
         self.here = here
+        self._follow_pods(node.pod_cidrs if node else ())
         return changed
 
+    def _follow_pods(self, pod_cidrs: Sequence[Prefix]) -> None:
+        """A node may get its podCIDRs late, and other ones: kube-proxy ends then, this goes on."""
+        pods = local(self.settings.detection, pod_cidrs)
+        if pods != self.pods:
+            log.info("pods of this node: %s", pods)
+        elif self.settings.detection.mode is Mode.NODE_CIDR and not pods.prefixes:
+            log.warning("detectLocalMode NodeCIDR: the Node object has no podCIDR yet")
+        self.pods = pods
+
+    def _tell_addresses(self, here: Here) -> None:
+        """An operator who moves a node sees in the log from when on."""
+        if here.addresses == self.here.addresses:
+            return
+        own = ", ".join(map(show, here.addresses))
+        if own:
+            log.info("this node's addresses are %s", own)
+        else:
+            log.warning("this node has no address: set --node-ip, or one in its Node object")
+
     def _primary(self) -> tuple[Address, ...]:
-        """As told; else as the Node object says; else of the devices with a default route."""
+        """As told; else as the Node object says; else of the devices with a default route.
+
+        kube-proxy's bind address stands in place of what the last two say, in its family.
+        """
         if self.settings.node_ips:
             return one_of_each(self.settings.node_ips)
+        bind = [] if self.settings.bind_address is None else [self.settings.bind_address]
         if self.store.node is not None and self.store.node.addresses:
-            return one_of_each(self.store.node.addresses)
+            return one_of_each([*bind, *self.store.node.addresses])
         on_default = [a for a, device in self._known if device in self._default_devices]
-        return one_of_each([a for a in on_default if not a.startswith(b"\xfe\x80")])
+        return one_of_each([*bind, *[a for a in on_default if not a.startswith(b"\xfe\x80")]])
 
     def _after(self, outcome: Outcome) -> None:
         """Sockets that the change left behind."""

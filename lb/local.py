@@ -41,6 +41,12 @@ class Local(msgspec.Struct, frozen=True):
     whole_name: bool = True
     """`device` is a name; else the beginning of names."""
 
+    def __str__(self) -> str:
+        """For the log."""
+        if self.device:
+            return self.device + ("" if self.whole_name else "*")
+        return ", ".join(map(str, self.prefixes.values())) or "not known by their addresses"
+
     def knows(self, which: Family) -> bool:
         """Can a pod be told from others in this family?"""
         return bool(self.device) or which in self.prefixes

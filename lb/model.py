@@ -161,6 +161,13 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """Being deleted, or about to be by the cluster autoscaler: load balancers should leave it."""
 
 
+class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):
+    """A ServiceCIDR object: where cluster IPs are taken from."""
+
+    name: str
+    cidrs: tuple[Prefix, ...] = ()
+
+
 class Refused(NamedTuple):
     """An object, or a part of one, that is not programmed, and why.
 
@@ -174,7 +181,7 @@ class Refused(NamedTuple):
     wrong: bool = True
 
 
-Object = Service | EndpointSlice | Node
+Object = Service | EndpointSlice | Node | ServiceCIDR
 
 
 class Kind(StrEnum):
@@ -183,10 +190,11 @@ class Kind(StrEnum):
     SERVICE = "Service"
     SLICE = "EndpointSlice"
     NODE = "Node"
+    SERVICE_CIDR = "ServiceCIDR"
 
 
 class Key(NamedTuple):
-    """Names one object within its source. `namespace` is empty for a Node."""
+    """Names one object within its source. `namespace` is empty for a Node and a ServiceCIDR."""
 
     kind: Kind
     namespace: str

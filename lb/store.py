@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lb.address import Family
+from lb.address import Family, Prefix
 from lb.model import (
     Change,
     EndpointSlice,
@@ -18,6 +18,7 @@ from lb.model import (
     Node,
     Refused,
     Service,
+    ServiceCIDR,
     ServiceName,
     SliceName,
     Trigger,
@@ -27,12 +28,14 @@ from lb.model import (
 class Touched(NamedTuple):
     """What has to be planned again. `node`: the own Node changed, which touches everything.
 
+    `cidrs`: where cluster IPs are taken from changed, which touches no plan.
     `services`: with the last object that changed them. `families`: those in which anything
     changed. `triggers`: of slices, when what they tell of happened. `refused`: what is newly so.
     """
 
     services: dict[ServiceName, Key]
     node: bool
+    cidrs: bool
     families: set[Family]
     triggers: list[Trigger]
     refused: list[Refused]
@@ -50,6 +53,7 @@ class Store:
         self._node_name, self._since = node_name, since
         self.seen = dict.fromkeys(Kind, 0)
         """How many changes came of each kind, whatever was in them."""
+        self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
         # Tuples, in order: most services have one slice, and a set of one takes four times as much.
@@ -57,8 +61,8 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched({}, node=False, families=set(), triggers=[], refused=[])
-        node_changed = False
+        touched = Touched({}, node=False, cidrs=False, families=set(), triggers=[], refused=[])
+        node_changed = cidrs_changed = False
         for change in changes:
             self._note_refused(change, touched)
             self.seen[change.key.kind] += 1
@@ -69,7 +73,9 @@ class Store:
                     self._slice(change, touched)
                 case Kind.NODE:
                     node_changed |= self._own_node(change)
-        return touched._replace(node=node_changed)
+                case Kind.SERVICE_CIDR:
+                    cidrs_changed |= self._service_cidr(change)
+        return touched._replace(node=node_changed, cidrs=cidrs_changed)
 
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied."""
@@ -83,9 +89,20 @@ class Store:
         """All slices of a service, in the order of their names."""
         return tuple([self._slices[one] for one in self._of_service.get(name, ())])
 
+    def service_cidrs(self) -> frozenset[Prefix]:
+        """Where cluster IPs are taken from."""
+        return frozenset(one for cidrs in self._service_cidrs.values() for one in cidrs)
+
     def all_refused(self) -> list[Refused]:
         """What is left out of any object."""
         return [one for group in self.refused.values() for one in group]
+
+    def _service_cidr(self, change: Change) -> bool:
+        name = change.key.name
+        old = self._service_cidrs.pop(name, ())
+        if isinstance(change.value, ServiceCIDR):
+            self._service_cidrs[name] = change.value.cidrs
+        return old != self._service_cidrs.get(name, ())
 
     def _note_refused(self, change: Change, touched: Touched) -> None:
         if change.refused:

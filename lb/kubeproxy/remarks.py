@@ -34,6 +34,10 @@ _UNUSED = (
         ("iptables.sync_period", "nftables.sync_period", "ipvs.sync_period"),
         "nothing is synced by time; twice this period is how old a change may get in /healthz",
     ),
+    (
+        ("iptables.masquerade_all", "nftables.masquerade_all"),
+        "sockets of pods connect to the backend itself, with their own address",
+    ),
     (("ipvs.scheduler",), "sockets get a backend at random, clients outside one by Maglev"),
     (
         (

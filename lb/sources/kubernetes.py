@@ -51,6 +51,11 @@ SLICES = Resource(
     {"labelSelector": "!service.kubernetes.io/headless"},
 )  # fmt: skip
 
+SERVICE_CIDRS = Resource(
+    "servicecidrs", "/apis/networking.k8s.io/v1/servicecidrs",
+    "networking.k8s.io/v1", "ServiceCIDR", {}, may_be_missing=True,
+)  # fmt: skip
+
 
 def own_node(name: str) -> Resource:
     """The Node of that name and no other."""
@@ -76,11 +81,11 @@ class KubernetesSource:
         gate = Gate(
             inbox,
             needed=(SERVICES.name, SLICES.name),
-            wished=(self._node.name,),
+            wished=(self._node.name, SERVICE_CIDRS.name),
             patience=self._timing.node,
         )
         running: list[tuple[Reflector, threading.Thread]] = []
-        for resource in (self._node, SERVICES, SLICES):
+        for resource in (self._node, SERVICE_CIDRS, SERVICES, SLICES):
             name = resource.name
             listener = Listener(
                 inbox.changed, partial(gate.listed, name), partial(faring.tell, name)

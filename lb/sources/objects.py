@@ -218,12 +218,32 @@ class Node(Object):
     status: NodeStatus | None = None
 
 
-Typed = Service | EndpointSlice | Node
+class ServiceCIDRMeta(Object):
+    """`metadata` of a ServiceCIDR, which has no namespace."""
 
-TYPES: dict[tuple[str, str], type[Service | EndpointSlice | Node]] = {
+    name: str = ""
+
+
+class ServiceCIDRSpec(Object):
+    """`spec` of a ServiceCIDR."""
+
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(Object):
+    """A ServiceCIDR of networking.k8s.io/v1."""
+
+    metadata: ServiceCIDRMeta
+    spec: ServiceCIDRSpec | None = None
+
+
+Typed = Service | EndpointSlice | Node | ServiceCIDR
+
+TYPES: dict[tuple[str, str], type[Service | EndpointSlice | Node | ServiceCIDR]] = {
     ("v1", "Service"): Service,
     ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
     ("v1", "Node"): Node,
+    ("networking.k8s.io/v1", "ServiceCIDR"): ServiceCIDR,
 }
 """By apiVersion and kind."""
 

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.address import Family, parse
+from lb.address import Family, Prefix, parse, parse_prefix
 from lb.model import (
     Change,
     Endpoint,
@@ -16,6 +16,7 @@ from lb.model import (
     Node,
     Refused,
     Service,
+    ServiceCIDR,
     ServiceName,
     SliceName,
     Trigger,
@@ -100,7 +101,7 @@ def test_changes_are_counted_and_named_by_family() -> None:
     assert store.apply([sliced("a")]).families == {Family.IPV4}
     assert store.apply([service(), sliced("a")]).families == set()
     assert store.apply([gone(service()), gone(sliced("a"))]).families == set(Family)
-    assert store.seen == {Kind.SERVICE: 3, Kind.SLICE: 3, Kind.NODE: 0}
+    assert (store.seen[Kind.SERVICE], store.seen[Kind.SLICE], store.seen[Kind.NODE]) == (3, 3, 0)
 
 
 def test_triggers_are_those_of_new_content_since_the_start() -> None:
@@ -132,6 +133,27 @@ def test_refusals_follow_their_object() -> None:
     assert dict(store.refused) == {service().key: refused}
     assert set(store.apply([service()]).services) == set()
     assert dict(store.refused) == {}
+
+
+def test_service_cidrs_are_one_set() -> None:
+    """Objects may name the same prefix; it counts while one of them does. No plan is touched."""
+    store = Store("n1")
+    one, other = (parse_prefix(text) for text in ("10.96.0.0/16", "fd00::/112"))
+
+    def apply(name: str, *cidrs: Prefix) -> bool:
+        value = ServiceCIDR(name, cidrs) if cidrs else None
+        touched = store.apply([Change(Key(Kind.SERVICE_CIDR, "", name), value)])
+        assert (touched.services, touched.node) == ({}, False)
+        return touched.cidrs
+
+    assert apply("a", one, other)
+    assert not apply("a", one, other)
+    assert apply("b", one)
+    assert apply("a")
+    assert store.service_cidrs() == {one}
+    assert apply("b")
+    assert not apply("b")
+    assert store.service_cidrs() == frozenset()
 
 
 CHANGES = st.lists(
