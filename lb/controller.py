@@ -60,6 +60,8 @@ class Controller:
         self.is_synced = False
         self.revision = 0
         """Moves on with every turn that changed anything: objects, maps, or what is wrong."""
+        self.writes = 0
+        """Units and frontends that were written or removed, since the start."""
         self.error = ""
         """What went wrong with the node itself; empty if nothing."""
         self.lock = threading.Condition()
@@ -159,6 +161,7 @@ class Controller:
             else:
                 names = self.store.names() if everything else touched.services.keys()
                 outcome = self._apply(names | self.reconciler.due(now), now)
+            self.writes += outcome.writes
             told |= self._news or everything or first
             if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
                 self._move_on()

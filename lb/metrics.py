@@ -73,6 +73,9 @@ class TidegateCollector(Collector):
         yield CounterMetricFamily(
             "tidegate_changes", "Turns that changed anything.", value=controller.revision
         )
+        yield CounterMetricFamily(
+            "tidegate_writes", "Services and frontends written or removed.", value=controller.writes
+        )
 
     def _latency(self) -> Iterator[Metric]:
         progress = self._controller.progress

@@ -27,7 +27,7 @@ from lb.errors import BadInput
 from lb.sources import Inbox, feed
 from lb.sources.joint import Faring, Gate
 from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
-from lb.sources.stream import TRANSPORT, Stream, explain, one_line
+from lb.sources.stream import TRANSPORT, Stream, explain, is_of_tls, one_line
 
 log = logging.getLogger("tidegate.source")
 
@@ -105,8 +105,9 @@ class KubernetesSource:
 class Access:
     """The way to the API server: configuration, credentials, TLS, connections.
 
-    All files are read anew once they are `FRESH_SECONDS` old and a request is due, and after a 401:
-    so tokens, client certificates and authorities may be replaced on disk at any time.
+    All files are read anew once they are `FRESH_SECONDS` old and a request is due, and after a 401
+    or a fault of TLS: so tokens, client certificates and authorities may be replaced on disk at any
+    time.
     """
 
     def __init__(self, kubeconfig: str, master: str, timing: Timing) -> None:
@@ -145,6 +146,8 @@ class Access:
                 **content,
             )
         except TRANSPORT as error:
+            if is_of_tls(error):
+                self._read_at = -math.inf
             raise Failed(explain(error)) from error
         stream = Stream(response)
         if response.status in (OK, CREATED):

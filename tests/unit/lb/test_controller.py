@@ -16,13 +16,11 @@ from lb.config import Settings
 from lb.controller import Controller
 from lb.here import Addresses
 from lb.local import Detection, Mode
-from lb.logs import fields
 from lb.model import Change, Endpoint, EndpointSlice, Key, Kind, Node, Service
 from lb.reaper import Work
 from lb.reconcile import Reconciler
 from lb.sources import Report
 from lb.status import differences, status
-from lb.telling import tell
 from tests.unit.lb.faulty import FaultyHash, Watch, watched
 from tests.unit.lb.making import service, slice_of
 
@@ -162,48 +160,6 @@ def test_addresses_that_could_not_be_written_are_tried_again() -> None:
     bench.controller.turn(1.0)
     assert bench.status()["healthy"] is True
     assert bench.accepting() == {parse("192.0.2.1")}
-
-
-def test_changes_count_as_applied_only_where_the_node_is_well() -> None:
-    """A turn whose addresses could not be written leaves them waiting."""
-    bench = Bench()
-    bench.controller.changed(changes(WEB))
-    bench.watch.fail_at = 0
-    bench.sync()
-    assert bench.controller.progress.updated is None
-    bench.controller.turn(1.0)
-    assert bench.controller.progress.updated is not None
-
-
-def test_followers_hear_of_all_services_and_then_of_those_that_changed() -> None:
-    """Nothing before the first full state; after it also where nothing changed."""
-    bench, heard = Bench(), []
-    bench.controller.followers.append(
-        lambda turn: heard.append({one.name for one in turn.services})
-    )
-    bench.apply(WEB, service("db", "10.96.0.11"))
-    assert heard == []
-    bench.sync()
-    bench.apply(slice_of("web", "1"))
-    bench.apply(slice_of("web", "1"))
-    assert heard == [{"web", "db"}, {"web"}, set()]
-
-
-def test_a_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not at every try; and once when it is over."""
-    caplog.set_level(logging.INFO)
-    bench = Bench(watched({"backends": 2}))
-    bench.controller.followers.append(tell)
-    bench.sync()
-    bench.apply(WEB, slice_of("web", "1", "2"))
-    for now in (1.0, 3.0, 7.0):
-        bench.controller.turn(now)
-    (failed,) = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert "--max-backends" in fields(failed)["err"]
-    assert bench.status()["healthy"] is False
-    bench.apply(slice_of("web", "1"), now=8.0)
-    assert "no longer fails" in caplog.records[-1].getMessage()
-    assert bench.status()["healthy"] is True
 
 
 def test_what_could_not_be_removed_is_removed_without_any_change() -> None:
