@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import click
 from lb import __version__
 from lb.config import RING_SLOTS, Settings, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput, TidegateError
+from lb.ground import Ground
 from lb.kubeproxy import encode
 from lb.kubeproxy.effective import Effective, effective
 from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, LOGGING
 from lb.kubeproxy.settings import settings as of_configuration
+from lb.letterbox import reading
 from lb.options import (
     API_SOCKET,
     BPFFS,
@@ -92,7 +95,8 @@ def _later(function: Any) -> Any:
     "--xdp",
     type=click.Choice(["auto", "native", "generic", "off"]),
     default="auto",
-    hidden=True,
+    show_default=True,
+    help="Before the stack: in the driver, in front of the kernel's own, or by tc alone.",
 )
 @CGROUP
 @BPFFS
@@ -181,7 +185,7 @@ def agent(context: click.Context, /, **flags: Any) -> None:
                 raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
             _protect(found.configuration.oom_score_adj)
             is_kube_proxys = DOCUMENT in context.meta
-            _serve(_settings(flags, found), flags["xdp"], where if is_kube_proxys else None)
+            _serve(_settings(flags, found), where if is_kube_proxys else None)
     except TidegateError as error:
         click.echo(f"{context.command_path.split()[0]}: {error}", err=True)
         sys.exit(error.status)
@@ -255,6 +259,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         node_name=node_name(override, os.uname().nodename),
         node_ips=node_ips(flags["node_ip"]),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        xdp=flags["xdp"],
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
@@ -264,10 +269,14 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
     )
 
 
-def _serve(settings: Settings, xdp: str, watched: Path | None) -> None:
-    from lb.agent import Agent  # noqa: PLC0415 - netlink and libbpf, only where needed
+def _serve(settings: Settings, watched: Path | None) -> None:
+    # Each of these imports takes a while; the compiler, and then the source, work meanwhile.
+    ground = Ground(settings)
+    source, stop = _source(settings), threading.Event()
+    letterbox = reading(source, stop)
+    from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
-    agent = Agent(settings, _source(settings), xdp=xdp)
+    agent = Agent(settings, ground, letterbox, stop)
     if watched is not None:
         from lb.rewritten import end_when_rewritten  # noqa: PLC0415
 
