@@ -23,7 +23,7 @@ from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices
 from lb.errors import KernelRefused, TidegateError
-from lb.events import Recorder, Send, of_node
+from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
 from lb.here import Addresses, Identity, ServiceRanges
 from lb.letterbox import Letterbox
@@ -34,6 +34,7 @@ from lb.serving.answer import Answer
 from lb.serving.pages import metrics_port
 from lb.serving.ports import Ports
 from lb.show import counted
+from lb.sources import Api
 from lb.status import differences, status
 from lb.tables import in_kernel
 from lb.telling import tell
@@ -57,11 +58,12 @@ class Agent:
         letterbox: Letterbox,
         stop: threading.Event,
         *,
-        send: Send | None = None,
+        api: Api | None = None,
     ) -> None:
         self._settings, self._ground = settings, ground
         self._stop = stop
-        self._events = Recorder(send, os.uname().nodename)
+        self._api = api
+        self._events = Recorder(None if api is None else api.send, os.uname().nodename)
         self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
@@ -151,7 +153,7 @@ class Agent:
         drops = functools.partial(counted, self._pins)
         scrape = scraper(
             TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
-            KubeProxyCollector(self.controller, lambda: self._ports.asked),
+            KubeProxyCollector(self.controller, lambda: self._ports.asked, self._api),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 

@@ -268,7 +268,7 @@ def _serve(settings: Settings, watched: Path | None) -> None:
     letterbox = reading(source, stop)
     from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
-    agent = Agent(settings, ground, letterbox, stop, send=getattr(source, "send", None))
+    agent = Agent(settings, ground, letterbox, stop, api=getattr(source, "api", None))
     if watched is not None:
         from lb.rewritten import end_when_rewritten  # noqa: PLC0415
 

@@ -90,6 +90,7 @@ class TidegateCollector(Collector):
                 "tidegate_apply_duration_seconds",
                 "From the arrival of changes here until they were applied.",
                 {"": progress.waits},
+                label="",
             )
 
     def _maps(self) -> Iterator[Metric]:
@@ -110,13 +111,21 @@ class TidegateCollector(Collector):
         yield capacity
 
 
-def histogram(name: str, text: str, found: Mapping[str, Histogram]) -> Metric:
-    """By the label `ip_family`, empty: no label; bounds are written as Go writes them."""
-    metric = HistogramMetricFamily(name, text, labels=["ip_family"] if "" not in found else [])
-    for label, one in found.items():
+def histogram(
+    name: str,
+    text: str,
+    found: Mapping[str, Histogram],
+    *,
+    label: str = "ip_family",
+    **fixed: str,
+) -> Metric:
+    """By a label, and with others that are `fixed`; bounds are written as Go writes them."""
+    metric = HistogramMetricFamily(name, text, labels=[*fixed, *([label] if label else [])])
+    for value, one in found.items():
         counts = one.cumulative()
         buckets = [(f"{le:g}", n) for le, n in zip(one.bounds, counts, strict=False)]
-        metric.add_metric([label] if label else [], [*buckets, ("+Inf", counts[-1])], one.sum)
+        labels = [*fixed.values(), *([value] if label else [])]
+        metric.add_metric(labels, [*buckets, ("+Inf", counts[-1])], one.sum)
     return metric
 
 

@@ -13,6 +13,7 @@ import selectors
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -27,6 +28,8 @@ RETRY_SECONDS = 5.0
 """Before an address that could not be had is tried again: kube-proxy's pause."""
 CLIENT_SECONDS = 5.0
 """That a client may be silent."""
+FULL_SECONDS = 0.2
+"""Before somebody waiting is looked at again, when there are no descriptors left for them."""
 MOST = 32
 """Connections of one socket at a time; the next ones are closed at once."""
 
@@ -159,6 +162,14 @@ class _Door(socketserver.ThreadingMixIn, socketserver.TCPServer):
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, self._v6only)
         super().server_bind()
+
+    def get_request(self) -> Any:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(FULL_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):

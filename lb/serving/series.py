@@ -7,6 +7,7 @@ entries of conntrack, since there are none. Read when scraped; costs nothing bet
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,6 +19,7 @@ from lb.metrics import histogram
 from lb.model import Kind, ServiceName
 from lb.plan import Plan
 from lb.progress import Progress
+from lb.sources import Api
 
 PREFIX = "kubeproxy_"
 _CHANGES = {Kind.SLICE: "endpoint", Kind.SERVICE: "service"}
@@ -25,12 +27,15 @@ _SIDES = {View.CLUSTER_IP: "internal", View.OUTSIDE: "external"}
 
 
 class KubeProxyCollector(Collector):
-    """`asked`: how often the health port was asked, by path and code."""
+    """`asked`: how often the health port was asked, by path and code; `api`: of client-go's."""
 
     def __init__(
-        self, controller: Controller, asked: Callable[[], Mapping[tuple[str, int], int]]
+        self,
+        controller: Controller,
+        asked: Callable[[], Mapping[tuple[str, int], int]],
+        api: Api | None = None,
     ) -> None:
-        self._controller, self._asked = controller, asked
+        self._controller, self._asked, self._api = controller, asked, api
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
@@ -47,6 +52,8 @@ class KubeProxyCollector(Collector):
             yield CounterMetricFamily(name, f"{text} that came.", value=seen[kind])
         yield _without_local(one for one in plans if one is not None)
         yield from self._answers()
+        if self._api is not None:
+            yield from _requests(self._api)
 
     def _answers(self) -> Iterator[Metric]:
         asked = self._asked()
@@ -58,6 +65,27 @@ class KubeProxyCollector(Collector):
                 if path == f"/{word}":
                     metric.add_metric([str(code)], count)
             yield metric
+
+
+def _requests(api: Api) -> Iterator[Metric]:
+    host = urlsplit(api.location).netloc
+    with api.asked.lock:
+        codes, durations = dict(api.asked.codes), api.asked.durations
+        yield histogram(
+            "rest_client_request_duration_seconds",
+            "Time until the API server's answer begins.",
+            durations,
+            label="verb",
+            host=host,
+        )
+    total = CounterMetricFamily(
+        "rest_client_requests",
+        "Requests to the API server.",
+        labels=["code", "host", "method"],
+    )
+    for (method, code), count in sorted(codes.items()):
+        total.add_metric([str(code) if code else "<error>", host, method], count)
+    yield total
 
 
 def _durations(progress: Progress) -> Iterator[Metric]:

@@ -24,7 +24,7 @@ from kubernetes import client, config
 from kubernetes.client.rest import RESTClientObject
 
 from lb.errors import BadInput
-from lb.sources import Inbox, feed
+from lb.sources import Asked, Inbox, feed
 from lb.sources.joint import Faring, Gate
 from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
 from lb.sources.stream import TRANSPORT, Stream, explain, is_of_tls, one_line
@@ -70,10 +70,8 @@ class KubernetesSource:
         self, *, kubeconfig: str, master: str, node_name: str, timing: Timing | None = None
     ) -> None:
         self._timing = timing or Timing()
-        self._access = Access(kubeconfig, master, self._timing)
+        self._access = self.api = Access(kubeconfig, master, self._timing)
         self._node = own_node(node_name)
-        self.send = self._access.send
-        """To create and change objects: events."""
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
@@ -112,6 +110,7 @@ class Access:
 
     def __init__(self, kubeconfig: str, master: str, timing: Timing) -> None:
         self._kubeconfig, self._master, self._timing = kubeconfig, master, timing
+        self.asked = Asked()
         self._lock = threading.Lock()
         self._load()
 
@@ -134,6 +133,7 @@ class Access:
     def _request(
         self, method: str, path: str, more: Mapping[str, str], patience: float, **content: Any
     ) -> Stream:
+        began, code = time.monotonic(), 0
         try:
             pools, headers, host = self._present()
             response = pools.request(
@@ -145,10 +145,13 @@ class Access:
                 preload_content=False,
                 **content,
             )
+            code = response.status
         except TRANSPORT as error:
             if is_of_tls(error):
                 self._read_at = -math.inf
             raise Failed(explain(error)) from error
+        finally:
+            self.asked.note(method, code, time.monotonic() - began)
         stream = Stream(response)
         if response.status in (OK, CREATED):
             return stream

@@ -169,8 +169,8 @@ def test_a_real_client_is_understood(api: ApiServer, tmp_path: Path) -> None:
     """Over TLS and HTTP: created, counted, and nothing in it that the API would refuse."""
     found = api.kubeconfig(tmp_path / "kubeconfig")
     source = KubernetesSource(kubeconfig=str(found), master="", node_name="n1")
-    recorder = Recorder(source.send, "h")
-    send: Callable[..., None] = source.send
+    recorder = Recorder(source.api.send, "h")
+    send: Callable[..., None] = source.api.send
     for event in (TAKEN, TAKEN, of_node("n1", "Starting")):
         recorder.record(event)
     recorder.flush(10.0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import queue
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +82,31 @@ def test_it_listens_there_and_nowhere_else(
     for host in ("127.0.0.1", "::1"):
         assert is_open(host, port) is (host in hosts)
     assert ask(first, port) == (200, b"hi /x")
+
+
+def test_a_kernel_without_ipv6_serves_ipv4(
+    serving: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everywhere is then all of IPv4."""
+    made = socket.socket
+
+    def make(family: int, *more: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return made(family, *more)
+
+    monkeypatch.setattr("socketserver.socket.socket", make)
+    port = free_port(socket.AF_INET)
+    serving.want("a", {Place(EVERYWHERE, port): says(b"hi ")})
+    until(lambda: not serving.errors("a") and port in _listening(), "open")
+    monkeypatch.undo()
+    assert ask("127.0.0.1", port) == (200, b"hi /x")
+
+
+def _listening() -> set[int]:
+    """Ports of this network namespace that somebody listens on over IPv4."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A"}
 
 
 def test_a_flag_that_names_any_address_means_both_families() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lb.address import Family
 from lb.metrics import scraper
 from lb.model import Policy
 from lb.serving.series import KubeProxyCollector
+from lb.sources.kubernetes import KubernetesSource
+from lb.sources.reflector import Failed
+from tests.bed.apiserver import ApiServer
 from tests.unit.lb.making import service, slice_of
 from tests.unit.lb.test_controller import WEB, Bench
 
@@ -138,3 +143,35 @@ def test_local_services_without_local_endpoints_are_counted_once() -> None:
         f"{name}{{ip_family=IPv6,traffic_policy=internal}}": 0,
         f"{name}{{ip_family=IPv6,traffic_policy=external}}": 0,
     }
+
+
+def test_requests_to_the_api_server_are_counted_as_client_go_does(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    """By code, host and method, and how long they took; no answer at all is an error."""
+    source = KubernetesSource(
+        kubeconfig=str(api.kubeconfig(tmp_path / "config")), master="", node_name="n1"
+    )
+    with source.api.get("/api/v1/services", {}, patience=5.0) as answer:
+        answer.whole()
+    with pytest.raises(Failed):
+        source.api.send("POST", "/api/v1/services", b"{}")
+    api.stop()
+    with pytest.raises(Failed):
+        source.api.get("/api/v1/services", {}, patience=5.0)
+    collector = KubeProxyCollector(Bench().controller, dict, source.api)
+    lines = scraper(collector)().decode().splitlines()
+    host = f'host="{api.address}:{api.port}"'
+    found = [line for line in lines if line.startswith("rest_client_requests_total{")]
+    assert found == [
+        f'rest_client_requests_total{{code="<error>",{host},method="GET"}} 1.0',
+        f'rest_client_requests_total{{code="200",{host},method="GET"}} 1.0',
+        f'rest_client_requests_total{{code="403",{host},method="POST"}} 1.0',
+    ]
+    assert f'rest_client_request_duration_seconds_count{{{host},verb="GET"}} 2.0' in lines
+    bounds = [
+        line.partition('le="')[2].partition('"')[0]
+        for line in lines
+        if line.startswith("rest_client_request_duration_seconds_bucket") and "GET" in line
+    ]
+    assert " ".join(bounds) == "0.005 0.025 0.1 0.25 0.5 1 2 4 8 15 30 60 +Inf"
