@@ -114,7 +114,7 @@ class Listeners:
             if before.get(place) != error:
                 self._failed(place, error)
         for place in before.keys() & self._doors.keys():
-            log.info("%s is free now", place)
+            log.info("Port is free now", extra={"at": str(place)})
 
     def _open(self, place: Place, answer: Answer) -> str:
         """Empty, or why not."""

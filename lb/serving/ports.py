@@ -102,7 +102,8 @@ class Ports:
         if own is None:
             owner = self._checks.owner(place)
             text = f"node {node} failed to start healthcheck of {owner} on {place}: {error}"
-            log.warning("%s", text)
+            told = {"at": str(place), "service": str(owner), "err": error}
+            log.warning("Health check port cannot be had", extra=told)
             if owner is not None:
                 self._record(of_service(owner, FAILED_CHECK, "Listen", text))
         elif self._settings.must_listen:
@@ -110,7 +111,8 @@ class Ports:
             self._record(of_node(node, FAILED[own], text))
             self._fail(KernelRefused(text))
         else:
-            log.warning("%s: no %s: %s", place, own, error)
+            told = {"at": str(place), "for": own, "err": error}
+            log.warning("Port cannot be had", extra=told)
 
     def _count(self, path: str, code: int) -> None:
         self.asked[path, code] += 1
