@@ -121,3 +121,15 @@ def test_health_checks_wait_for_the_first_full_state(bench: Bench, start: Start)
     bench.sync()
     until(lambda: is_open("127.0.0.1", port), "open")
     assert ask("127.0.0.1", port)[0] == 200
+
+
+def test_a_busy_controller_holds_up_no_answer(bench: Bench, start: Start) -> None:
+    """Nor one that hangs: whoever asks after health must hear of it."""
+    healthz, check = free_port(), free_port()
+    start(healthz=Listen("::1", healthz), proxy_mode="iptables")
+    bench.apply(service("web", "10.96.0.1", health_check_node_port=check), slice_of("web", "1 n1"))
+    bench.sync()
+    until(lambda: is_open("::1", healthz) and is_open("127.0.0.1", check), "open")
+    with bench.controller.lock:
+        codes = [ask("::1", healthz, path)[0] for path in ("/healthz", "/livez")]
+        assert [*codes, ask("127.0.0.1", check)[0]] == [200, 200, 200]
