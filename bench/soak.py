@@ -42,10 +42,13 @@ RESOURCES = ("services", "endpointslices")
 Held = dict[Unit, tuple[Plan | None, bool]]
 
 
-def held(agent: Agent) -> Held:
-    """What the maps say of each unit, whatever its ids are: its plan, and whether it has a ring."""
+def held(agent: Agent, *, at_rest: bool = True) -> Held:
+    """What the maps say of each unit, whatever its ids are: its plan, and whether it has a ring.
+
+    Raises AssertionError if something contradicts itself while the agent is `at_rest`.
+    """
     found = restore(in_kernel(Pins(agent.bpffs)))
-    if found.faults:
+    if at_rest and found.faults:
         raise AssertionError(found.faults)
     return {unit: (placed.plan, bool(placed.ring)) for unit, placed in found.units.items()}
 
@@ -191,12 +194,10 @@ class Soak:
         )
 
         def heard() -> bool:
-            last = [
-                plan for unit, (plan, _) in held(self.agent).items() if unit.service.name == "last"
-            ]
-            return (
-                bool(last and last[0] and last[0].backends) and not self.agent.status()["failing"]
-            )
+            units = held(self.agent, at_rest=False).items()
+            last = [plan for unit, (plan, _) in units if unit.service.name == "last"]
+            there = bool(last and last[0] and last[0].backends)
+            return there and not self.agent.status()["failing"]
 
         until(heard, "the last change", timeout=SETTLED_SECONDS)
 

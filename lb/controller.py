@@ -53,7 +53,9 @@ class Controller:
         self.addresses = addresses
         self.progress = Progress(settings.stale_seconds)
         self.store = Store(settings.node_name, since=self.progress.started)
-        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.here = Here(
+            settings.node_name, "", one_of_each(settings.node_ips), settings.forwarding
+        )
         self.pods = local(settings.detection, ())
         """Which packets come from pods, for clients whose sockets are not seen."""
         self.reports: dict[str, Report] = {}
@@ -152,7 +154,7 @@ class Controller:
                 return
             self.progress.taken()
             began = time.monotonic()
-            anew = touched.node or touched.cidrs or not self.is_synced
+            anew = touched.node or touched.peers or touched.cidrs or not self.is_synced
             everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
@@ -250,11 +252,13 @@ class Controller:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node
-        here = Here(self.here.name, node.zone if node else "", self._primary())
+        here = Here(
+            self.here.name, node.zone if node else "", self._primary(), self.here.forwarding
+        )
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]
-            self._news |= self.addresses.update(addresses, here.addresses)
+            self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
             self._identify(here.addresses)
             self._allocate(self.store.service_cidrs())
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Addresses in the maps that are no frontends: this node's own, cluster IPs, and their ranges."""
+"""Addresses in the maps that are no frontends: of nodes, of services, and ranges of the latter."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Addresses:
         """Flags (`AddressFlag`) of the node's own, as they are in the table."""
         self._of_service: dict[ServiceName, frozenset[Address]] = {}
         self._services: Counter[Address] = Counter()
+        self._peers: frozenset[Address] = frozenset()
         # What an agent before left stays until all services are known.
         self._inherited = {
             Address(key)
@@ -34,8 +35,16 @@ class Addresses:
         }
         self._due = {Address(key) for key in self._written}
 
-    def update(self, held: Collection[Address], primary: Collection[Address]) -> bool:
-        """Make the table say what the devices hold; False: it already did. Raises OSError."""
+    def update(
+        self,
+        held: Collection[Address],
+        primary: Collection[Address],
+        peers: Collection[Address] = (),
+    ) -> bool:
+        """Make the table say what the devices hold; False: it already did. Raises OSError.
+
+        `peers` are other nodes', which may hand over packets for pods of this one.
+        """
         settings = self._settings
         before = self.local
         self.local = accepting(
@@ -45,7 +54,8 @@ class Addresses:
             localhost=settings.localhost_nodeports,
             primary=primary,
         )
-        self._due |= before.keys() | self.local.keys()
+        self._due |= before.keys() | self.local.keys() | self._peers | set(peers)
+        self._peers = frozenset(peers)
         return self._settle()
 
     def serve(self, cluster_ips: Mapping[ServiceName, Collection[Address]]) -> bool:
@@ -86,8 +96,12 @@ class Addresses:
         return bool(changed or gone)
 
     def _flags(self, address: Address) -> int:
-        is_services = self._services[address] > 0 or address in self._inherited
-        return self.local.get(address, 0) | (AddressFlag.CLUSTER_IP if is_services else 0)
+        flags = self.local.get(address, 0)
+        if self._services[address] > 0 or address in self._inherited:
+            flags |= AddressFlag.CLUSTER_IP
+        if address in self._peers and address not in self.local:
+            flags |= AddressFlag.PEER
+        return flags
 
 
 class ServiceRanges:

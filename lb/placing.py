@@ -143,16 +143,17 @@ class Placer:
     def _take_backends(self, placed: Placed, plan: Plan, now: float) -> list[Where]:
         """Ids for the backends that have none yet; those backends."""
         taken: list[Where] = []
+        there, generations = placed.backends, self.generations
         for backend in plan.backends:
             where = (backend.address, backend.port)
-            if where in placed.backends:
+            if where in there:
                 continue
             number = self.backends.take(now)
             if number is None:
                 self._give_back(placed, taken)
                 raise full("backends", self.backends.capacity)
-            self.generations[number] = (self.generations[number] + 1) & 0xFFFFFFFF
-            placed.backends[where] = Spot(number)
+            generations[number] = (generations[number] + 1) & 0xFFFFFFFF
+            there[where] = Spot(number)
             taken.append(where)
         return taken
 
@@ -171,7 +172,9 @@ class Placer:
                 for view, word in enumerate(placed.views)
             ]
             return words[0], words[1], words[2]
-        lists = [_list(placed, plan, 1 << view) for view in range(3)]
+        ids = placed.backends
+        listed = [(ids[one.address, one.port].id, one.views) for one in plan.backends]
+        lists = [tuple([one for one, views in listed if views >> view & 1]) for view in range(3)]
         different = [one for one in dict.fromkeys(lists) if one]
         starts = dict.fromkeys(different, 0)
         if different:
@@ -303,12 +306,6 @@ def _listed(plan: Plan) -> list[tuple[Address, int, int]]:
 
 def _outside(plan: Plan) -> list[Where]:
     return [(one.address, one.port) for one in plan.backends if one.views & 1 << View.OUTSIDE]
-
-
-def _list(placed: Placed, plan: Plan, bit: int) -> tuple[int, ...]:
-    """The ids in the view, in the plan's order."""
-    ids = placed.backends
-    return tuple([ids[one.address, one.port].id for one in plan.backends if one.views & bit])
 
 
 def _lines_for(ids: tuple[int, ...]) -> int:

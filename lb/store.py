@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lb.address import Family, Prefix
+from lb.address import Address, Family, Prefix
 from lb.model import (
     Change,
     EndpointSlice,
@@ -28,6 +28,8 @@ from lb.model import (
 class Touched(NamedTuple):
     """What has to be planned again. `node`: the own Node changed, which touches everything.
 
+    `peers`: addresses of other nodes did, which touches no service.
+
     `cidrs`: where cluster IPs are taken from changed, which touches no plan.
     `services`: with the first object that changed them. `families`: those in which anything
     changed. `triggers`: of slices, when what they tell of happened. `refused`: what is newly so.
@@ -35,6 +37,7 @@ class Touched(NamedTuple):
 
     services: dict[ServiceName, Key]
     node: bool
+    peers: bool
     cidrs: bool
     families: set[Family]
     triggers: list[Trigger]
@@ -54,6 +57,7 @@ class Store:
         self.seen = dict.fromkeys(Kind, 0)
         """How many changes came of each kind, whatever was in them."""
         self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
+        self._peers: dict[str, tuple[Address, ...]] = {}
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
         # Tuples, in order: most services have one slice, and a set of one takes four times as much.
@@ -61,8 +65,10 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched({}, node=False, cidrs=False, families=set(), triggers=[], refused=[])
-        node_changed = cidrs_changed = False
+        touched = Touched(
+            {}, node=False, peers=False, cidrs=False, families=set(), triggers=[], refused=[]
+        )
+        node_changed = peers_changed = cidrs_changed = False
         for change in changes:
             self._note_refused(change, touched)
             self.seen[change.key.kind] += 1
@@ -73,9 +79,14 @@ class Store:
                     self._slice(change, touched)
                 case Kind.NODE:
                     node_changed |= self._own_node(change)
+                    peers_changed |= self._peer(change)
                 case Kind.SERVICE_CIDR:
                     cidrs_changed |= self._service_cidr(change)
-        return touched._replace(node=node_changed, cidrs=cidrs_changed)
+        return touched._replace(node=node_changed, peers=peers_changed, cidrs=cidrs_changed)
+
+    def peers(self) -> set[Address]:
+        """The addresses of all other nodes that are known."""
+        return {address for addresses in self._peers.values() for address in addresses}
 
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied."""
@@ -148,6 +159,16 @@ class Store:
             touched.families.add(new.family)
             if new.trigger_time > self._since:
                 touched.triggers.append(Trigger(new.service, new.family, new.trigger_time))
+
+    def _peer(self, change: Change) -> bool:
+        """Another node's addresses; True: they are others than before."""
+        name = change.key.name
+        if name == self._node_name:
+            return False
+        before = self._peers.pop(name, ())
+        if isinstance(change.value, Node):
+            self._peers[name] = change.value.addresses
+        return before != self._peers.get(name, ())
 
     def _own_node(self, change: Change) -> bool:
         """Other nodes decide nothing here; a Node that vanished stays as it was last seen."""

@@ -125,6 +125,30 @@ def test_only_the_own_node_counts() -> None:
     assert store.node == Node("n1", "b")
 
 
+def test_peers_are_the_addresses_of_other_nodes() -> None:
+    """They follow what the objects say, and touch no service."""
+    store = Store("n1")
+
+    def at(name: str, *addresses: str) -> Change:
+        value = Node(name, addresses=tuple(parse(one) for one in addresses))
+        return Change(Key(Kind.NODE, "", name), value)
+
+    two = at("n2", "192.0.2.2", "2001:db8::2")
+
+    def touched(change: Change) -> tuple[bool, bool, bool]:
+        found = store.apply([change])
+        return bool(found.services), found.node, found.peers
+
+    assert touched(at("n1", "192.0.2.1")) == (False, True, False)
+    assert touched(two) == (False, False, True)
+    assert touched(two) == (False, False, False)
+    assert store.peers() == {parse("192.0.2.2"), parse("2001:db8::2")}
+    assert store.apply([at("n2", "192.0.2.3")]).peers
+    assert store.peers() == {parse("192.0.2.3")}
+    assert store.apply([gone(two)]).peers
+    assert store.peers() == set()
+
+
 def test_refusals_follow_their_object() -> None:
     """They come, are replaced, and go, without touching a service whose content stays."""
     store = Store("n1")
