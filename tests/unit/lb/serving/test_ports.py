@@ -42,8 +42,8 @@ def start(bench: Bench, failures: queue.Queue[TidegateError]) -> Iterator[Start]
 
         def started(**settings: object) -> Ports:
             one = msgspec.structs.replace(bench.controller.settings, **settings)
-            ports = Ports(one, bench.controller, failures.put, lambda _: Response(b"m"))
-            ports.start()
+            ports = Ports(one, bench.controller, failures.put)
+            ports.start(lambda _: Response(b"m"))
             stack.callback(ports.stop)
             return ports
 
@@ -75,7 +75,7 @@ def test_a_node_that_the_api_server_does_not_show_is_not_eligible(
     code, body = ask("127.0.0.1", port, "/healthz")
     assert (code, json.loads(body)["nodeEligible"]) == (503, False)
     assert ask("127.0.0.1", port, "/livez")[0] == 200
-    assert ports.asked == {("/healthz", 503): 1, ("/livez", 200): 1}
+    assert ports.asked() == {("/healthz", 503): 1, ("/livez", 200): 1}
 
 
 def test_status_shows_each_port(bench: Bench, start: Start) -> None:
