@@ -96,9 +96,7 @@ class Agent:
             allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
-        self._ports = Ports(
-            settings, self.controller, self.fail, self._metrics(), self._events.record
-        )
+        self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
         letterbox.lead_to(self.controller)
 
@@ -110,7 +108,7 @@ class Agent:
         self._look_at_devices()
         server.start()
         self._reaper.start()
-        self._ports.start()
+        self._ports.start(self._metrics())
         self._events.record(of_node(self._settings.node_name, "Starting"))
         for target, name in (
             (self._watch_devices, "devices"),
@@ -153,7 +151,7 @@ class Agent:
         drops = functools.partial(counted, self._pins)
         scrape = scraper(
             TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
-            KubeProxyCollector(self.controller, lambda: self._ports.asked, self._api),
+            KubeProxyCollector(self.controller, self._ports.asked, self._api),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 

@@ -244,7 +244,7 @@ def _protect(score: int) -> None:
     try:
         Path("/proc/self/oom_score_adj").write_text(str(score))
     except OSError as error:
-        log.info("oomScoreAdj %d: %s", score, error.strerror)
+        log.log(logs.V2, "oomScoreAdj %d: %s", score, error.strerror)
 
 
 def _settings(flags: dict[str, Any], found: Effective) -> Settings:
