@@ -119,6 +119,15 @@ static __always_inline int empty(__u64 view)
 	return decline(REASON_NO_BACKEND);
 }
 
+/* Which backends a packet may go to. A pod, of another node or without a socket that we see,
+ * passes by an external policy, as those do whose sockets we see. */
+static __always_inline __u32 view_for(const struct pkt *pkt, const struct frontend *frontend)
+{
+	if (frontend->type == FRONTEND_CLUSTER_IP)
+		return VIEW_CLUSTER_IP;
+	return in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
+}
+
 /* The flow of a packet that came to a service, known or new; NULL: `verdict` is the end. */
 static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct pkt *pkt,
 					    const struct frontend *frontend, int *verdict)
@@ -137,7 +146,7 @@ static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct
 	service = services.lookup(&id);
 	if (!service)
 		return NULL;
-	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
+	view = view_for(pkt, frontend);
 	if (!view_count(service->view[view])) {
 		*verdict = empty(service->view[view]);
 		return NULL;
@@ -169,7 +178,7 @@ static __always_inline struct flow *from_client(struct packet_ctx *ctx, const st
 	frontend = find_frontend(&key, 0, &flags);
 	if (!frontend) {
 		if (is_services_own(flags))
-			*verdict = drop(REASON_NO_SERVICE_PORT);
+			*verdict = decline(REASON_NO_SERVICE_PORT);
 		return NULL;
 	}
 	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source)) {

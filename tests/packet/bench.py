@@ -24,7 +24,7 @@ from bpf.netns import cookie, entered
 from bpf.pins import Pins
 from lb.address import parse, parse_prefix
 from lb.config import Settings
-from lb.here import Addresses, ServiceRanges
+from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
@@ -67,6 +67,8 @@ echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 
 RANGES = ("10.97.0.0/16", "fd00:10:97::/112")
 """ServiceCIDRs; services' own addresses are in neither."""
+PODS = ("10.245.0.0/16", "fd00:10:245::/48")
+"""Where pods of this cluster are known to be; no client of most rows is one."""
 _AGENT = Settings(node_name=HERE.name, cgroup=Path(), bpffs=Path(), api_socket=Path())
 
 
@@ -106,7 +108,9 @@ class Bench:
         self._pins.open_array("node").write(0, node.pack())
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         self._addresses.update(HERE.addresses, HERE.addresses)
-        ServiceRanges(self._pins.open_hash("cidrs")).update(map(parse_prefix, RANGES))
+        Cidrs(self._pins.open_hash("cidrs")).update(
+            [*map(parse_prefix, RANGES)], [*map(parse_prefix, PODS)]
+        )
 
     def close(self) -> None:
         """The namespace goes; what is pinned is the folder's owner's."""
