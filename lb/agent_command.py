@@ -21,6 +21,7 @@ from lb.kubeproxy.effective import Effective, effective
 from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, LOGGING
 from lb.kubeproxy.settings import settings as of_configuration
 from lb.letterbox import reading
+from lb.model import Way
 from lb.options import (
     API_SOCKET,
     BPFFS,
@@ -35,7 +36,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "pod_devices": "auto", "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
+    "pod_devices": "auto", "dsr_dispatch": "ipip", "algorithm": "maglev",
 }  # fmt: skip
 """Flags of the contract that this version takes and has no use for yet; each says so when given."""
 
@@ -97,6 +98,14 @@ def _later(function: Any) -> Any:
     default="auto",
     show_default=True,
     help="Before the stack: in the driver, in front of the kernel's own, or by tc alone.",
+)
+@click.option(
+    "--forwarding",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.SNAT.value,
+    show_default=True,
+    help="To backends of other nodes: in this node's name, or so that they answer the client "
+    "themselves; hybrid does that for TCP.",
 )
 @CGROUP
 @BPFFS
@@ -259,6 +268,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         node_name=node_name(override, os.uname().nodename),
         node_ips=node_ips(flags["node_ip"]),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        forwarding=Way(flags["forwarding"]),
         xdp=flags["xdp"],
         cgroup=cgroup,
         bpffs=flags["bpffs"],
@@ -292,5 +302,8 @@ def _source(settings: Settings) -> Any:
     from lb.sources.kubernetes import KubernetesSource  # noqa: PLC0415
 
     return KubernetesSource(
-        kubeconfig=settings.kubeconfig, master=settings.master, node_name=settings.node_name
+        kubeconfig=settings.kubeconfig,
+        master=settings.master,
+        node_name=settings.node_name,
+        all_nodes=settings.forwarding is not Way.SNAT,
     )

@@ -50,7 +50,9 @@ class Controller:
         self.reconciler = reconciler
         self.addresses = addresses
         self.store = Store(settings.node_name)
-        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.here = Here(
+            settings.node_name, "", one_of_each(settings.node_ips), settings.forwarding
+        )
         self.pods = local(settings.detection, ())
         """Which packets come from pods, for clients whose sockets are not seen."""
         self.reports: dict[str, Report] = {}
@@ -135,7 +137,7 @@ class Controller:
                 if self._news:
                     self._move_on()
                 return
-            anew = touched.node or touched.cidrs or not self.is_synced
+            anew = touched.node or touched.aside or not self.is_synced
             everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
@@ -212,11 +214,13 @@ class Controller:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node
-        here = Here(self.here.name, node.zone if node else "", self._primary())
+        here = Here(
+            self.here.name, node.zone if node else "", self._primary(), self.here.forwarding
+        )
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]
-            self._news |= self.addresses.update(addresses, here.addresses)
+            self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
             self._identify(here.addresses)
             self._follow_pods(node.pod_cidrs if node else ())
             self._allocate(self.store.service_cidrs(), self.pods.prefixes.values())

@@ -1,4 +1,4 @@
-"""Addresses in the maps that are no frontends: this node's own, cluster IPs, ranges of both."""
+"""Addresses in the maps that are no frontends: nodes', cluster IPs, and ranges of some."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Addresses:
         self._written = dict(table.items())
         self.local: dict[Address, int] = {}
         """Flags (`AddressFlag`) of the node's own, as they are in the table."""
+        self._of_nodes: dict[Address, int] = {}
         self._of_service: dict[ServiceName, frozenset[Address]] = {}
         self._services: Counter[Address] = Counter()
         # What an agent before left stays until all services are known.
@@ -34,10 +35,17 @@ class Addresses:
         }
         self._due = {Address(key) for key in self._written}
 
-    def update(self, held: Collection[Address], primary: Collection[Address]) -> bool:
-        """Make the table say what the devices hold; False: it already did. Raises OSError."""
+    def update(
+        self,
+        held: Collection[Address],
+        primary: Collection[Address],
+        peers: Collection[Address] = (),
+    ) -> bool:
+        """Make the table say what the devices hold; False: it already did. Raises OSError.
+
+        `peers` are other nodes', which may hand over packets for pods of this one.
+        """
         settings = self._settings
-        before = self.local
         self.local = accepting(
             held,
             setting=settings.nodeport_addresses,
@@ -45,7 +53,9 @@ class Addresses:
             localhost=settings.localhost_nodeports,
             primary=primary,
         )
-        self._due |= before.keys() | self.local.keys()
+        before = self._of_nodes
+        self._of_nodes = dict.fromkeys(peers, int(AddressFlag.PEER)) | self.local
+        self._due |= before.keys() | self._of_nodes.keys()
         return self._settle()
 
     def serve(self, cluster_ips: Mapping[ServiceName, Collection[Address]]) -> bool:
@@ -87,7 +97,7 @@ class Addresses:
 
     def _flags(self, address: Address) -> int:
         is_services = self._services[address] > 0 or address in self._inherited
-        return self.local.get(address, 0) | (AddressFlag.CLUSTER_IP if is_services else 0)
+        return self._of_nodes.get(address, 0) | (AddressFlag.CLUSTER_IP if is_services else 0)
 
 
 class Cidrs:

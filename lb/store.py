@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lb.address import Prefix
+from lb.address import Address, Prefix
 from lb.model import (
     Change,
     EndpointSlice,
@@ -27,12 +27,12 @@ from lb.model import (
 class Touched(NamedTuple):
     """What has to be planned again. `node`: the own Node changed, which touches everything.
 
-    `cidrs`: where cluster IPs are taken from changed, which touches no plan.
+    `aside`: addresses of other nodes did, or where cluster IPs are taken from, which touches none.
     """
 
     services: set[ServiceName]
     node: bool
-    cidrs: bool
+    aside: bool
 
 
 class Store:
@@ -43,6 +43,7 @@ class Store:
         self.refused: dict[Key, tuple[Refused, ...]] = {}
         self._node_name = node_name
         self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
+        self._peers: dict[str, tuple[Address, ...]] = {}
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
         # Tuples, in order: most services have one slice, and a set of one takes four times as much.
@@ -50,8 +51,8 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched(set(), node=False, cidrs=False)
-        node_changed = cidrs_changed = False
+        touched = Touched(set(), node=False, aside=False)
+        node_changed = aside_changed = False
         for change in changes:
             self._note_refused(change)
             match change.key.kind:
@@ -61,9 +62,14 @@ class Store:
                     self._slice(change, touched.services)
                 case Kind.NODE:
                     node_changed |= self._own_node(change)
+                    aside_changed |= self._peer(change)
                 case Kind.SERVICE_CIDR:
-                    cidrs_changed |= self._service_cidr(change)
-        return touched._replace(node=node_changed, cidrs=cidrs_changed)
+                    aside_changed |= self._service_cidr(change)
+        return touched._replace(node=node_changed, aside=aside_changed)
+
+    def peers(self) -> set[Address]:
+        """The addresses of all other nodes that are known."""
+        return {address for addresses in self._peers.values() for address in addresses}
 
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied."""
@@ -123,6 +129,16 @@ class Store:
             names = (*self._of_service.get(new.service, ()), new.name)
             self._of_service[new.service] = tuple(sorted(names))
             touched.add(new.service)
+
+    def _peer(self, change: Change) -> bool:
+        """Another node's addresses; True: they are others than before."""
+        name = change.key.name
+        if name == self._node_name:
+            return False
+        before = self._peers.pop(name, ())
+        if isinstance(change.value, Node):
+            self._peers[name] = change.value.addresses
+        return before != self._peers.get(name, ())
 
     def _own_node(self, change: Change) -> bool:
         """Other nodes decide nothing here; a Node that vanished stays as it was last seen."""

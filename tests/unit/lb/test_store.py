@@ -20,7 +20,7 @@ from lb.model import (
     ServiceName,
     SliceName,
 )
-from lb.store import Store
+from lb.store import Store, Touched
 
 WEB, API = ServiceName("default", "web"), ServiceName("default", "api")
 
@@ -104,6 +104,25 @@ def test_only_the_own_node_counts() -> None:
     assert store.node == Node("n1", "b")
 
 
+def test_peers_are_the_addresses_of_other_nodes() -> None:
+    """They follow what the objects say, and touch no service."""
+    store = Store("n1")
+
+    def at(name: str, *addresses: str) -> Change:
+        value = Node(name, addresses=tuple(parse(one) for one in addresses))
+        return Change(Key(Kind.NODE, "", name), value)
+
+    two = at("n2", "192.0.2.2", "2001:db8::2")
+    assert store.apply([at("n1", "192.0.2.1")]) == Touched(set(), node=True, aside=False)
+    assert store.apply([two]) == Touched(set(), node=False, aside=True)
+    assert store.apply([two]) == Touched(set(), node=False, aside=False)
+    assert store.peers() == {parse("192.0.2.2"), parse("2001:db8::2")}
+    assert store.apply([at("n2", "192.0.2.3")]).aside
+    assert store.peers() == {parse("192.0.2.3")}
+    assert store.apply([gone(two)]).aside
+    assert store.peers() == set()
+
+
 def test_refusals_follow_their_object() -> None:
     """They come, are replaced, and go, without touching a service whose content stays."""
     store = Store("n1")
@@ -123,7 +142,7 @@ def test_service_cidrs_are_one_set() -> None:
         value = ServiceCIDR(name, cidrs) if cidrs else None
         touched = store.apply([Change(Key(Kind.SERVICE_CIDR, "", name), value)])
         assert (touched.services, touched.node) == (set(), False)
-        return touched.cidrs
+        return touched.aside
 
     assert apply("a", one, other)
     assert not apply("a", one, other)
