@@ -108,8 +108,8 @@ class AddressFlag(IntEnum):
 
     LOCAL = 1
     NODE_PORT = 2
-    PEER = 4
-    CLUSTER_IP = 8
+    CLUSTER_IP = 4
+    PEER = 8
 
 
 class CidrKind(IntEnum):

@@ -149,8 +149,8 @@ struct range {
 enum address_flag {
 	ADDRESS_LOCAL = 1,      /* one of this node's own */
 	ADDRESS_NODE_PORT = 2,  /* accepts node ports */
-	ADDRESS_PEER = 4,       /* another node's: it may hand over packets for pods of this one */
-	ADDRESS_CLUSTER_IP = 8, /* of a service */
+	ADDRESS_CLUSTER_IP = 4, /* of a service */
+	ADDRESS_PEER = 8,       /* another node's: it may hand over packets for pods of this one */
 };
 
 struct node_address {

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lb import __version__
+from lb import __version__, logs
 from lb.config import RING_SLOTS, Settings, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput, TidegateError
 from lb.ground import Ground
@@ -40,9 +40,6 @@ LATER = {
 }  # fmt: skip
 """Flags of the contract that this version takes and has no use for yet; each says so when given."""
 
-
-DETAILS = 4
-"""From this verbosity on, details are logged: "debug level" in Kubernetes' logging conventions."""
 
 KUBERNETES = "1.36"
 """The version of Kubernetes whose kube-proxy is followed."""
@@ -179,7 +176,9 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         given = _given(context, flags)
         where = context.meta.get(WHERE)
         found = effective(given, context.meta.get(DOCUMENT), str(where or ""))
-        _log_from(found.configuration.logging.verbosity, found.lines)
+        logs.set_up(found.configuration.logging.format, found.configuration.logging.verbosity)
+        for line in found.lines:
+            log.warning("%s", line)
         for name in LATER:
             if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
                 log.warning("--%s has no use in this version yet", name.replace("_", "-"))
@@ -210,13 +209,6 @@ def _given(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
             value = flags[field]
             found[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return found
-
-
-def _log_from(verbosity: int, lines: tuple[str, ...]) -> None:
-    level = logging.DEBUG if verbosity >= DETAILS else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s")
-    for line in lines:
-        log.warning("%s", line)
 
 
 def _write(path: Path, text: str) -> None:
@@ -286,7 +278,7 @@ def _serve(settings: Settings, watched: Path | None) -> None:
     letterbox = reading(source, stop)
     from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
-    agent = Agent(settings, ground, letterbox, stop)
+    agent = Agent(settings, ground, letterbox, stop, api=getattr(source, "api", None))
     if watched is not None:
         from lb.rewritten import end_when_rewritten  # noqa: PLC0415
 

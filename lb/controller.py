@@ -16,16 +16,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec.structs import replace
 
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
-from lb.address import ANY, Address, Prefix, family, show
+from lb.address import ANY, Address, Family, Prefix, family, show
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
 from lb.local import Mode, local
-from lb.model import Change, Protocol, ServiceName
+from lb.model import Change, Kind, Protocol, ServiceName
 from lb.plan import Here, Plan, Unit, plan
+from lb.progress import Progress
 from lb.reaper import Place, Work
 from lb.reconcile import Failing, Outcome, Reconciler
 from lb.sources import Report
 from lb.store import Store
+from lb.turn import Follower, Turn
 
 log = logging.getLogger("tidegate.controller")
 
@@ -49,7 +51,8 @@ class Controller:
         self.settings = settings
         self.reconciler = reconciler
         self.addresses = addresses
-        self.store = Store(settings.node_name)
+        self.progress = Progress(settings.stale_seconds)
+        self.store = Store(settings.node_name, since=self.progress.started)
         self.here = Here(
             settings.node_name, "", one_of_each(settings.node_ips), settings.forwarding
         )
@@ -59,10 +62,14 @@ class Controller:
         self.is_synced = False
         self.revision = 0
         """Moves on with every turn that changed anything: objects, maps, or what is wrong."""
+        self.writes = 0
+        """Units and frontends that were written or removed, since the start."""
         self.error = ""
         """What went wrong with the node itself; empty if nothing."""
         self.lock = threading.Condition()
         """Guards everything here; notified when `revision` moves on."""
+        self.followers: list[Follower] = []
+        """Told under the lock, after each turn, what it did."""
         self._reap, self._identify, self._allocate = reap, identify, allocate
         self._inbox: list[Change] = []
         self._held: list[tuple[Address, str]] | None = None
@@ -77,6 +84,7 @@ class Controller:
 
     def changed(self, changes: Sequence[Change]) -> None:
         """More changes for the next turn."""
+        self.progress.queued()
         with self.lock:
             self._inbox += changes
         self._wake.set()
@@ -105,6 +113,13 @@ class Controller:
         with self.lock:
             self._news = True
         self._wake.set()
+
+    def pending(self) -> dict[Kind, int]:
+        """Changes that wait for the next turn, by kind. The caller holds the lock."""
+        found = dict.fromkeys(Kind, 0)
+        for change in self._inbox:
+            found[change.key.kind] += 1
+        return found
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -137,19 +152,43 @@ class Controller:
                 if self._news:
                     self._move_on()
                 return
-            anew = touched.node or touched.aside or not self.is_synced
+            self.progress.taken()
+            began = time.monotonic()
+            anew = touched.node or touched.peers or touched.cidrs or not self.is_synced
             everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
             if first:
                 outcome = self._first(now)
             else:
-                names = self.store.names() if everything else touched.services
+                names = self.store.names() if everything else touched.services.keys()
                 outcome = self._apply(names | self.reconciler.due(now), now)
+            self.writes += outcome.writes
             told |= self._news or everything or first
             if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
                 self._move_on()
-            self._tell_failures(before)
+            seconds = time.monotonic() - began
+            failing = self.reconciler.failing
+            if not self.error:
+                self.progress.applied(
+                    set(Family) if everything or first else touched.families,
+                    seconds,
+                    touched.triggers,
+                    full=everything or first,
+                    failing={unit.service for unit in failing},
+                )
+            done = Turn(
+                causes={} if first else touched.services,
+                services=self.store.names() if first else touched.services,
+                first=first,
+                refused=self.store.all_refused() if first else touched.refused,
+                failed={u: one.error for u, one in failing.items() if u not in before},
+                recovered=before.keys() - failing.keys(),
+                writes=outcome.writes,
+                seconds=seconds,
+            )
+            for follower in self.followers:
+                follower(done)
         self._after(outcome)
 
     def _move_on(self) -> None:
@@ -175,7 +214,6 @@ class Controller:
         self.is_synced = True
         # The objects of now live long: the collector need never walk them.
         gc.freeze()
-        log.info("synced: %d services, %d writes", len(wanted | known), outcome.writes)
         return outcome
 
     def _apply(self, names: Collection[ServiceName], now: float) -> Outcome:
@@ -301,14 +339,6 @@ class Controller:
                     if flags & AddressFlag.NODE_PORT
                 }
         return places
-
-    def _tell_failures(self, before: Mapping[Unit, Failing]) -> None:
-        """Once per change of state, not per try."""
-        failing = self.reconciler.failing
-        for unit in failing.keys() - before.keys():
-            log.error("%s fails: %s", unit, failing[unit].error)
-        for unit in before.keys() - failing.keys():
-            log.info("%s no longer fails", unit)
 
 
 def _errors(failing: Mapping[Unit, Failing]) -> dict[Unit, str]:

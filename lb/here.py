@@ -1,4 +1,4 @@
-"""Addresses in the maps that are no frontends: nodes', cluster IPs, and ranges of some."""
+"""Addresses in the maps that are no frontends: of nodes, of services, and ranges."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Addresses:
         self._written = dict(table.items())
         self.local: dict[Address, int] = {}
         """Flags (`AddressFlag`) of the node's own, as they are in the table."""
-        self._of_nodes: dict[Address, int] = {}
         self._of_service: dict[ServiceName, frozenset[Address]] = {}
         self._services: Counter[Address] = Counter()
+        self._peers: frozenset[Address] = frozenset()
         # What an agent before left stays until all services are known.
         self._inherited = {
             Address(key)
@@ -46,6 +46,7 @@ class Addresses:
         `peers` are other nodes', which may hand over packets for pods of this one.
         """
         settings = self._settings
+        before = self.local
         self.local = accepting(
             held,
             setting=settings.nodeport_addresses,
@@ -53,9 +54,8 @@ class Addresses:
             localhost=settings.localhost_nodeports,
             primary=primary,
         )
-        before = self._of_nodes
-        self._of_nodes = dict.fromkeys(peers, int(AddressFlag.PEER)) | self.local
-        self._due |= before.keys() | self._of_nodes.keys()
+        self._due |= before.keys() | self.local.keys() | self._peers | set(peers)
+        self._peers = frozenset(peers)
         return self._settle()
 
     def serve(self, cluster_ips: Mapping[ServiceName, Collection[Address]]) -> bool:
@@ -96,8 +96,12 @@ class Addresses:
         return bool(changed or gone)
 
     def _flags(self, address: Address) -> int:
-        is_services = self._services[address] > 0 or address in self._inherited
-        return self._of_nodes.get(address, 0) | (AddressFlag.CLUSTER_IP if is_services else 0)
+        flags = self.local.get(address, 0)
+        if self._services[address] > 0 or address in self._inherited:
+            flags |= AddressFlag.CLUSTER_IP
+        if address in self._peers and address not in self.local:
+            flags |= AddressFlag.PEER
+        return flags
 
 
 class Cidrs:

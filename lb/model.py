@@ -152,6 +152,14 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class Trigger(NamedTuple):
+    """When what a slice of a service tells of happened, in seconds since the epoch."""
+
+    service: ServiceName
+    family: Family
+    time: float
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """A Node object, as far as this node's agent cares."""
 
@@ -160,6 +168,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     addresses: tuple[Address, ...] = ()
     """InternalIPs, then ExternalIPs, in the object's order."""
     pod_cidrs: tuple[Prefix, ...] = ()
+    leaving: bool = False
+    """Being deleted, or about to be by the cluster autoscaler: load balancers should leave it."""
 
 
 class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):

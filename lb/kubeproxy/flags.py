@@ -123,7 +123,8 @@ HELP = {
     "nodeport-addresses":
     "Addresses that accept node ports: CIDRs, or `primary`.  [default: as --proxy-mode has it]",
     "feature-gates": "NAME=true|false,... of Kubernetes' feature gates.",
-    "v": "How much to log, as Kubernetes counts: details from 4 on.",
+    "logging-format": "How to log: text or json.  [default: text]",
+    "v": "How much to log, as Kubernetes counts: 2 each change, 4 details, 6 also libraries.",
 }  # fmt: skip
 """Of the flags that stand in the help text; the others are taken, and rarely of use."""
 

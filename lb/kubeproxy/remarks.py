@@ -65,7 +65,7 @@ _UNUSED = (
     (("enable_profiling",), "no profiles are served"),
     (("show_hidden_metrics_for_version",), "no metric is hidden"),
     (("port_range",), "has no meaning, as in kube-proxy"),
-    (("logging.format", "logging.vmodule"), "logs are text, for all modules"),
+    (("logging.vmodule",), "one verbosity holds for all modules"),
     (("winkernel", "windows_run_as_service"), "is for Windows"),
 )  # fmt: skip
 

@@ -26,6 +26,8 @@ KINDS: dict[type, Kind] = {
     objects.Node: Kind.NODE,
     objects.ServiceCIDR: Kind.SERVICE_CIDR,
 }
+LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
+"""What the cluster autoscaler puts on a node that it is about to remove (KEP-3836)."""
 # RFC 1123 subdomains, as the API demands of every object's name; underscores harm nobody.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
@@ -88,6 +90,8 @@ def node(item: objects.Node, notes: Notes) -> Node:
             ],
         ),
         pod_cidrs=tuple(prefix for prefix in prefixes if prefix is not None),
+        leaving=bool(item.metadata.deletion_timestamp)
+        or any(taint.key == LEAVING_TAINT for taint in spec.taints or ()),
     )
 
 

@@ -179,7 +179,14 @@ class NodeMeta(Object):
     """`metadata` of a Node, which has no namespace."""
 
     name: str = ""
+    deletion_timestamp: str | None = None
     labels: NodeLabels | None = None
+
+
+class Taint(Object):
+    """`spec.taints[]` of a Node."""
+
+    key: str = ""
 
 
 class NodeSpec(Object):
@@ -187,6 +194,7 @@ class NodeSpec(Object):
 
     pod_cidr: str | None = field(name="podCIDR", default=None)
     pod_cidrs: list[str] | None = field(name="podCIDRs", default=None)
+    taints: list[Taint] | None = None
 
 
 class NodeAddress(Object):

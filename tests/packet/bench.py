@@ -127,6 +127,20 @@ class Bench:
             self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)
             self._xdp.follow(["outside"])
 
+    @property
+    def namespace(self) -> Path:
+        """Where the device is."""
+        return self._path
+
+    @property
+    def device(self) -> int:
+        """The index of the device where outside traffic enters."""
+        return self._device
+
+    def program(self, name: str) -> int:
+        """The descriptor of a program."""
+        return self._programs[name]
+
     def close(self) -> None:
         """The namespace goes; what is pinned is the folder's owner's."""
         for program in self._programs.values():

@@ -1,4 +1,4 @@
-"""The node's own state in the loop: its addresses, its pods, cluster IPs, what is switched off."""
+"""The node's own state in the loop: addresses, pods, cluster IPs, what is switched off."""
 
 from __future__ import annotations
 

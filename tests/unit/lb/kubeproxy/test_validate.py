@@ -191,7 +191,7 @@ def test_a_port_of_old_names_its_successor() -> None:
         ({"kube-api-qps": 50.0}, "clientConnection.qps: JSON is asked for"),
         ({"config-sync-period": "1m"}, "configSyncPeriod: a watch brings every change"),
         ({"profiling": True}, "enableProfiling: no profiles are served"),
-        ({"logging-format": "json"}, "logging.format: logs are text"),
+        ({"vmodule": "agent=4"}, "logging.vmodule: one verbosity holds"),
         ({"feature-gates": "NFTablesProxyMode=false"}, "NFTablesProxyMode: cannot be switched off"),
         ({"feature-gates": "Nope=true"}, "featureGates.Nope: no such feature gate is known here"),
     ],
