@@ -118,6 +118,15 @@ static __always_inline int empty(__u64 view)
 	return decline(REASON_NO_BACKEND);
 }
 
+/* Which backends a packet may go to. A pod, of another node or without a socket that we see,
+ * passes by an external policy, as those do whose sockets we see. */
+static __always_inline __u32 view_for(const struct pkt *pkt, const struct frontend *frontend)
+{
+	if (frontend->type == FRONTEND_CLUSTER_IP)
+		return VIEW_CLUSTER_IP;
+	return in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
+}
+
 /* A backend for a new flow, its id in `chosen`; NULL: `verdict` is the end. */
 static __always_inline struct backend *pick(const struct pkt *pkt, const struct frontend *frontend,
 					    __u32 *chosen, int *verdict)
@@ -130,7 +139,7 @@ static __always_inline struct backend *pick(const struct pkt *pkt, const struct 
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
+	view = view_for(pkt, frontend);
 	if (!view_count(service->view[view])) {
 		*verdict = empty(service->view[view]);
 		return NULL;

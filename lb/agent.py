@@ -25,7 +25,7 @@ from lb.devices import Devices
 from lb.errors import KernelRefused, TidegateError
 from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
-from lb.here import Addresses, Identity, ServiceRanges
+from lb.here import Addresses, Cidrs, Identity
 from lb.letterbox import Letterbox
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
@@ -93,7 +93,7 @@ class Agent:
             addresses,
             self._reap,
             identify=identity.update,
-            allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
+            allocate=Cidrs(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._ports = Ports(settings, self.controller, self.fail, self._events.record)

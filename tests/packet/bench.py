@@ -25,7 +25,7 @@ from bpf.pins import Pins
 from bpf.texts import LB, LB_XDP, XDP
 from lb.address import parse, parse_prefix
 from lb.config import Settings
-from lb.here import Addresses, ServiceRanges
+from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
@@ -72,6 +72,8 @@ ethtool -K router gro on > /dev/null
 
 RANGES = ("10.97.0.0/16", "fd00:10:97::/112")
 """ServiceCIDRs; services' own addresses are in neither."""
+PODS = ("10.245.0.0/16", "fd00:10:245::/48")
+"""Where pods of this cluster are known to be; no client of most rows is one."""
 _AGENT = Settings(node_name=HERE.name, cgroup=Path(), bpffs=Path(), api_socket=Path())
 
 
@@ -118,7 +120,9 @@ class Bench:
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
         self._addresses.update(HERE.addresses, HERE.addresses, peers)
-        ServiceRanges(self._pins.open_hash("cidrs")).update(map(parse_prefix, RANGES))
+        Cidrs(self._pins.open_hash("cidrs")).update(
+            [*map(parse_prefix, RANGES)], [*map(parse_prefix, PODS)]
+        )
         with entered(self._path):
             table = self._pins.open_array("devices")
             self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)
