@@ -112,13 +112,6 @@ class AddressFlag(IntEnum):
     PEER = 8
 
 
-class CidrKind(IntEnum):
-    """enum cidr_kind."""
-
-    SERVICES = 1
-    PODS = 2
-
-
 class PeerFlag(IntEnum):
     """enum peer_flag."""
 
@@ -513,25 +506,6 @@ class CidrKey(msgspec.Struct, frozen=True, gc=False):
         return cls(prefix, address)
 
 
-class Cidr(msgspec.Struct, frozen=True, gc=False):
-    """struct cidr."""
-
-    SIZE: ClassVar[int] = 4
-    LAYOUT: ClassVar[Struct] = Struct("<I")
-    DIGEST: ClassVar[str] = "4966172d"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("kinds", 0),)
-    kinds: int
-
-    def pack(self) -> bytes:
-        """The bytes in memory."""
-        return self.LAYOUT.pack(self.kinds)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        """The record in `data`. Raises struct.error if the size is off."""
-        return cls(*cls.LAYOUT.unpack(data))
-
-
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
@@ -756,19 +730,19 @@ class Scratch(msgspec.Struct, frozen=True, gc=False):
 
     SIZE: ClassVar[int] = 256
     LAYOUT: ClassVar[Struct] = Struct("<256s")
-    DIGEST: ClassVar[str] = "3a22186f"
+    DIGEST: ClassVar[str] = "59e86e6c"
     FIELDS: ClassVar[tuple[Field, ...]] = (Field("word", 0),)
     word: tuple[int, ...]
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(_pack("<32Q", *self.word))
+        return self.LAYOUT.pack(_pack("<64I", *self.word))
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
         word, = cls.LAYOUT.unpack(data)
-        return cls(_unpack("<32Q", word))
+        return cls(_unpack("<64I", word))
 
 
 class NameKey(msgspec.Struct, frozen=True, gc=False):
@@ -858,7 +832,7 @@ TABLES: dict[str, Table] = {
     "loads": Table("array", None, Load, "BPF_F_MMAPABLE"),
     "affinity": Table("lru_hash", AffinityKey, Affinity, "0"),
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
-    "cidrs": Table("lpm_trie", CidrKey, Cidr, "BPF_F_NO_PREALLOC"),
+    "cidrs": Table("lpm_trie", CidrKey, Range, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),

@@ -157,19 +157,10 @@ struct node_address {
 	__u32 flags; /* enum address_flag */
 };
 
-/* Whose addresses a prefix holds; the longest prefix counts. */
-enum cidr_kind {
-	CIDR_SERVICES = 1, /* cluster IPs are taken from it: a ServiceCIDR */
-	CIDR_PODS = 2,     /* pods that are known by their address: detectLocalMode */
-};
-
+/* A range that cluster IPs are taken from. */
 struct cidr_key {
 	__u32 prefix; /* bits of the address that count */
 	struct addr address;
-};
-
-struct cidr {
-	__u32 kinds; /* enum cidr_kind */
 };
 
 /* Values that change while programs run; those that do not are compile-time constants. */
@@ -320,7 +311,7 @@ struct hop {
 
 /* What the 512 bytes of a program's stack have no room for; nothing lasts in it. */
 struct scratch {
-	__u64 word[32];
+	__u32 word[64];
 };
 
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */
