@@ -6,10 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bed import Agent, BedError, Cluster, Manifests, Outcome, Process, curl, until
+from tests.bed.apievents import LIST
 from tests.bed.manifests import endpoint, endpoint_slice, node, port, service, slice_port
 
 PORT = 6443
@@ -117,6 +119,32 @@ def test_a_restart_with_nothing_to_do(agent: Agent) -> None:
     for _ in range(3):
         agent.restart()
         assert agent.status()["healthy"]
+
+
+def test_events_reach_the_api_server(one_node: Cluster, api: Api, agent: Agent) -> None:
+    """The start, and a health check whose port is taken; with the read-only rest unharmed."""
+    events: list[dict[str, Any]] = []
+
+    def has(reason: str) -> bool:
+        url = f"https://{one_node.client.ipv4}:{PORT}{LIST}"
+        events[:] = curl(one_node.client, url, "--insecure").json["items"]
+        return any(one["reason"] == reason for one in events)
+
+    until(lambda: has("Starting"), "the start", timeout=5.0)
+    (start,) = events
+    assert (start["regarding"]["kind"], start["regarding"]["name"]) == ("Node", "n1")
+    own = one_node.nodes[0]
+    with agent.change():
+        one = service(
+            "taken", cluster_ips=[OTHER], ports=[port(80)], kind="LoadBalancer",
+            external_policy="Local", health_check_node_port=10256,
+        )  # fmt: skip
+        api.manifests.write("taken.yaml", one)
+    until(lambda: has("FailedToStartServiceHealthcheck"), "the failure", timeout=5.0)
+    failure = events[-1]
+    assert failure["regarding"]["name"] == "taken"
+    assert failure["note"].startswith("node n1 failed to start healthcheck of default/taken on ")
+    assert curl(own, f"http://{own.ipv4}:10256/healthz").json["nodeEligible"] is True
 
 
 def test_a_start_while_the_server_is_away(one_node: Cluster, api: Api, agent: Agent) -> None:
