@@ -115,18 +115,17 @@ def starts(subject: Subject, phases: Path, services: int) -> list[dict[str, Valu
     with timed_command(phases):
         for _ in range(STARTS):
             for way, runs in found.items():
-                if way != "restart":
-                    agent.tidegate("cleanup")
                 os.environ["TIDEGATE_CACHE"] = str(kept) if way == "boot" else ""
-                if way == "boot" and not kept.exists():
-                    agent.start(timeout=120)  # so that something is kept
+                if way == "boot" and not kept.exists():  # something has to be kept first
+                    agent.start(timeout=120)
                     agent.stop()
                     agent.tidegate("cleanup")
                 runs.append(started(agent, phases, subject.server))
                 if agent.status()["services"] != services:
                     raise AssertionError(agent.tidegate("status", check=False).stdout)
                 agent.stop()
-        agent.tidegate("cleanup")
+                if way != "nothing":
+                    agent.tidegate("cleanup")
     rows = []
     for way, runs in found.items():
         best = min(runs, key=lambda run: run["ready s"])
