@@ -79,6 +79,23 @@ def load_btf(data: bytes) -> int:
     return _call("bpf_btf_load", data, ctypes.c_size_t(len(data)), None, what="load types")
 
 
+class _ProgramOptions(ctypes.Structure):
+    """The first fields of struct bpf_prog_load_opts (libbpf 1.x, bpf.h)."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t), ("attempts", ctypes.c_int), ("attach_type", c_uint32),
+    )  # fmt: skip
+
+
+def load_program(name: str, kind: int, attach_type: int, code: bytes) -> int:
+    """Has instructions verified; `attach_type` -1: none. Raises OSError."""
+    options = _ProgramOptions(ctypes.sizeof(_ProgramOptions), 0, max(attach_type, 0))
+    return _call(
+        "bpf_prog_load", kind, name.encode(), b"GPL", code, ctypes.c_size_t(len(code) // 8),
+        ctypes.byref(options), what=f"load {name}",
+    )  # fmt: skip
+
+
 class MapInfo(NamedTuple):
     """What the kernel says of a map; sizes in bytes."""
 

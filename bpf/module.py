@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bpf import layout, libbpf
+from bpf import cache, layout, libbpf
 from bpf.source import HERE, joined
 
 if TYPE_CHECKING:
@@ -57,12 +57,22 @@ class Job(msgspec.Struct, frozen=True):
     programs: tuple[Program, ...]
     folder: str
     """Where the programs are pinned, each under its name; appears whole or not at all."""
+    cache: str = ""
+    """Where what was compiled is kept (`bpf.cache`); empty: nowhere."""
+
+    def cached_as(self) -> str:
+        """Under which name it is kept: paths decide nothing of what is compiled."""
+        constants = sorted((self.defines | self.sizes()).items())
+        return cache.key(joined(self.source), constants, self.programs)
 
     def macros(self) -> dict[str, str]:
         """Every -D of the compilation."""
         paths = {f"PIN_{name}": f'"{path}"' for name, path in self.pins.items()}
-        sizes = {f"MAX_{name}": str(count) for name, count in self.entries.items()}
-        return self.defines | paths | sizes
+        return self.defines | paths | self.sizes()
+
+    def sizes(self) -> dict[str, str]:
+        """The -D of how long tables are."""
+        return {f"MAX_{name}": str(count) for name, count in self.entries.items()}
 
 
 class CompileError(Exception):
@@ -151,12 +161,28 @@ def _load(module: BPF, job: Job) -> None:
         libbpf.pin(function.fd, str(folder / program.name))
 
 
+def _keep(module: BPF, job: Job) -> None:
+    """For the next start on nothing."""
+    from bcc.libbcc import lib  # noqa: PLC0415 - only the child pays for it
+
+    tables = list(layout.TABLES)
+    handle = ctypes.c_void_p(module.module)
+    numbers = {lib.bpf_table_fd(handle, name.encode()): i for i, name in enumerate(tables)}
+    programs = {
+        one.name: cache.numbered(module.dump_func(one.name), numbers.__getitem__)
+        for one in job.programs
+    }
+    cache.write(Path(job.cache), job.cached_as(), cache.Code(programs, tables))
+
+
 def _do(job: Job) -> None:
     from bcc import BPF  # noqa: PLC0415 - only the child pays for it
 
     module = BPF(text=joined(job.source), cflags=_flags(job))
     _guard_tables(module, job)
     _load(module, job)
+    if job.cache:
+        _keep(module, job)
 
 
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 0x1000, 0x4000, 0x80000
