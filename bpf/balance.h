@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* balance.h - what becomes of a packet from outside: its flow, known or new, and the way on.
- * Compiled over tc and over XDP. Reads: node, services, backends. */
+/* balance.h - what becomes of a packet to a service: its flow, known or new, and the way on.
+ * Compiled over tc and over XDP, for clients outside or (FROM_PODS) for this node's pods.
+ * Reads: node, services, backends. */
 #ifndef TIDEGATE_BALANCE_H
 #define TIDEGATE_BALANCE_H
 
@@ -44,6 +45,14 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
+/* Which of a service's lists a packet may choose from. */
+static __always_inline __u32 view_of(const struct frontend *frontend)
+{
+	if (frontend->type == FRONTEND_CLUSTER_IP)
+		return VIEW_CLUSTER_IP;
+	return FROM_PODS ? VIEW_INSIDE : VIEW_OUTSIDE;
+}
+
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
  * it. A datagram, or the first packet of a connection that has the ports of an earlier one, goes
  * to a backend that still serves. */
@@ -60,19 +69,33 @@ static __always_inline bool goes_on(const struct flow *flow, const struct pkt *p
 	return backend && is_alive(backend, flow->generation);
 }
 
+/* The client's own address stays where the answers come by on their way to it: those of a backend
+ * of this node, and all to a client of this node. But a client that is its own backend must not
+ * see itself as the peer, or it would answer itself. */
+static __always_inline enum forwarding mode_of(const struct pkt *pkt, const struct backend *backend)
+{
+	const __u32 *a = backend->address.word, *b = pkt->ends.source.word;
+	bool own = !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
+
+	if (FROM_PODS)
+		return own ? FORWARDING_SNAT : FORWARDING_LOCAL;
+	return backend->views & BACKEND_HERE ? FORWARDING_LOCAL : FORWARDING_SNAT;
+}
+
 /* A flow for the first packet of a connection; NULL: no port is free for it. */
 static __always_inline struct flow *begin(struct packet_ctx *ctx, const struct pkt *pkt,
 					  const struct backend *backend, __u32 id)
 {
+	enum forwarding mode = mode_of(pkt, backend);
 	struct ends back = {};
 
 	back.source = backend->address;
 	back.source_port = backend->port;
 	back.destination = pkt->ends.source;
 	back.destination_port = pkt->ends.source_port;
-	if (!(backend->views & BACKEND_HERE) && !own_address(pkt->v4, &back.destination))
+	if (mode == FORWARDING_SNAT && !own_address(pkt->v4, &back.destination))
 		return NULL;
-	return remember(ctx, pkt, backend, id, &back);
+	return remember(ctx, pkt, backend, id, mode, &back);
 }
 
 /* Which end of a flow sent a packet, as `touch` counts them. */
@@ -137,7 +160,7 @@ static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct
 	service = services.lookup(&id);
 	if (!service)
 		return NULL;
-	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
+	view = view_of(frontend);
 	if (!view_count(service->view[view])) {
 		*verdict = empty(service->view[view]);
 		return NULL;
@@ -175,7 +198,7 @@ static __always_inline struct flow *from_client(struct packet_ctx *ctx, const st
 	return balance(ctx, pkt, frontend, verdict);
 }
 
-/* A packet from outside, at either hook. */
+/* A packet that comes in, at either hook. */
 static __always_inline int receive(struct packet_ctx *ctx)
 {
 	enum side side = SIDE_BACKEND;
@@ -185,6 +208,8 @@ static __always_inline int receive(struct packet_ctx *ctx)
 
 	if (!is_for_us(ctx) || !read_packet(ctx, &pkt))
 		return PACKET_NEXT;
+	if (FROM_PODS)
+		forget_straight(&pkt);
 	flow = find_back_by_port(&pkt);
 	if (!flow) {
 		side = SIDE_CLIENT;

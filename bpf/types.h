@@ -202,7 +202,7 @@ struct device {
 
 /* How a packet from outside gets to its backend. */
 enum forwarding {
-	FORWARDING_LOCAL = 0, /* the backend is on this node: destination rewritten, handed up */
+	FORWARDING_LOCAL = 0, /* backend or client are of this node: only the destination changes */
 	FORWARDING_SNAT = 1,  /* both ends rewritten; the answers come back through this node */
 };
 

@@ -31,6 +31,7 @@ from lb.errors import KernelRefused
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
 from lb.looking import exclusive
+from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
 from lb.reserved import reserve
@@ -68,12 +69,13 @@ class Agent:
         threading.Thread(target=self._run_source, name="source", daemon=True).start()
         self._pins = Pins(settings.bpffs)
         self._xdp = xdp
-        self._programs, on_devices = self._build()
-        self._builds = (self._programs, on_devices)
+        self._programs, on_devices, on_pods = self._builds = self._build()
         note = reserve()
         if note:
             log.warning("%s", note)
         self._devices = Devices(settings.devices, on_devices, note)
+        programs = {**tc.pins(on_devices, tc.LB_OUT), **tc.pins(on_pods, tc.POD_IN)}
+        self._pod_devices = PodDevices(settings.pod_devices, programs)
         tables = in_kernel(self._pins)
         reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
@@ -135,7 +137,7 @@ class Agent:
         collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
         serve(collector, self._settings.metrics)
 
-    def _build(self) -> tuple[Path, Path]:
+    def _build(self) -> tuple[Path, Path, Path]:
         settings = self._settings
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
@@ -143,6 +145,7 @@ class Agent:
             return (
                 self._pins.build("sock.c", sockets, settings.sizes, defines),
                 self._pins.build("lb.c", tc.PROGRAMS, settings.sizes, defines),
+                self._pins.build("pod.c", (tc.POD_IN.program,), settings.sizes, defines),
             )
         except (CompileError, OSError) as error:
             raise KernelRefused(f"programs: {error}; see tidegate check") from error
@@ -169,7 +172,8 @@ class Agent:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]
         default = netlink.default_devices()
         self.controller.devices(held, default)
-        if self._devices.follow(default):
+        changed = self._devices.follow(default)
+        if self._pod_devices.follow({*default, *self._devices.serving}) or changed:
             self.controller.note()
 
     def _watch_devices(self) -> None:
@@ -207,6 +211,7 @@ class Agent:
     def _start_devices(self) -> None:
         try:
             self._devices.start()
+            self._pod_devices.start({*netlink.default_devices(), *self._devices.serving})
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
         self.controller.note()
@@ -232,6 +237,7 @@ class Agent:
             families = {family(address) for address in controller.here.addresses}
         features = {
             "north-south": self._devices.feature(families),
+            "pod-devices": self._pod_devices.feature(),
             "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
         }
         with controller.lock:
@@ -242,7 +248,7 @@ class Agent:
         return {hook.name: is_attached(hook, links, cgroup) for hook in SOCKET_HOOKS}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
-        detached = self._devices.detached()
+        detached = self._devices.detached() + self._pod_devices.detached()
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]

@@ -11,7 +11,16 @@ from typing import Any
 import click
 import yaml
 
-from lb.config import RING_SLOTS, Settings, listen, node_ips, node_name, ring_slots, table_sizes
+from lb.config import (
+    RING_SLOTS,
+    Settings,
+    listen,
+    node_ips,
+    node_name,
+    pod_devices,
+    ring_slots,
+    table_sizes,
+)
 from lb.errors import BadInput, TidegateError
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
@@ -20,7 +29,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "pod_devices": "auto", "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
+    "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
     "healthz_bind_address": "0.0.0.0:10256",
 }  # fmt: skip
@@ -92,6 +101,13 @@ def _later(function: Any) -> Any:
     default="",
     metavar="NAME,...",
     help="Where traffic from outside enters.  [default: devices with a default route]",
+)
+@click.option(
+    "--pod-devices",
+    default="auto",
+    show_default=True,
+    metavar="PATTERN,...|off",
+    help="Devices of pods whose clients have no sockets here; auto: veth and tap.",
 )
 @click.option(
     "--xdp",
@@ -219,6 +235,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         localhost_nodeports=flags["iptables_localhost_nodeports"],
         metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        pod_devices=pod_devices(flags["pod_devices"]),
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],

@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where metrics are served; None: nowhere."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""
+    pod_devices: tuple[str, ...] = ("auto",)
+    """Patterns of the names of devices that lead to pods, or `auto`; empty: none."""
     cgroup: Path
     bpffs: Path
     api_socket: Path
@@ -86,6 +88,12 @@ def node_ips(text: str) -> tuple[Address, ...]:
     if len({family(address) for address in found}) < len(found):
         raise BadInput("--node-ip: one address, or one of each family")
     return found
+
+
+def pod_devices(text: str) -> tuple[str, ...]:
+    """The patterns of `PATTERN,...`; none for "" and "off"."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    return () if found == ("off",) else found
 
 
 def ring_slots(count: int) -> int:
