@@ -1,4 +1,4 @@
-r"""A node without neighbours: the packet programs of `lb.c`, run on single packets.
+r"""A node without neighbours: the packet programs of `lb.c` and `pod.c`, run on single packets.
 
 The tables are filled by the product's own planner and reconciler. Devices, addresses, routes
 and neighbours are those of a network namespace that only a descriptor knows, so that nothing
@@ -90,10 +90,11 @@ class Bench:
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
-        programs = self._pins.build("lb.c", tc.PROGRAMS, SIZES, {"HAVE_SET_RETVAL": "0"})
-        self._programs = {
-            one.name: libbpf.open_pin(str(programs / one.name)) for one in tc.PROGRAMS
-        }
+        self._programs: dict[str, int] = {}
+        for text, programs in (("lb.c", tc.PROGRAMS), ("pod.c", (tc.POD_IN.program,))):
+            folder = self._pins.build(text, programs, SIZES, {"HAVE_SET_RETVAL": "0"})
+            for one in programs:
+                self._programs[one.name] = libbpf.open_pin(str(folder / one.name))
         self._flows = self._pins.open_array("flows")
         self._affinity = self._pins.open_hash("affinity")
         self._reconciler = Reconciler(in_kernel(self._pins), guard=lambda: None)
