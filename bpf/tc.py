@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
 
-from bpf import libbpf
+from bpf import libbpf, texts
 from bpf.module import Program
 from bpf.netlink import names
 
-_SCHED_CLS = 3  # enum bpf_prog_type
 _EGRESS, _INGRESS = 0xFFFFFFF3, 0xFFFFFFF2  # TC_H_CLSACT with TC_H_MIN_*; linux/pkt_sched.h
 _CLSACT_HANDLE = 0xFFFF0000
 _BPF_ID = 11  # TCA_BPF_ID; linux/pkt_cls.h
@@ -40,9 +39,9 @@ class Hook(NamedTuple):
     parent: int
 
 
-LB_OUT = Hook(Program("lb_out", _SCHED_CLS, -1), _EGRESS)
-LB_IN = Hook(Program("lb_in", _SCHED_CLS, -1), _INGRESS)
-POD_IN = Hook(Program("pod_in", _SCHED_CLS, -1), _INGRESS)
+LB_OUT = Hook(texts.LB_OUT, _EGRESS)
+LB_IN = Hook(texts.LB_IN, _INGRESS)
+POD_IN = Hook(texts.POD_IN, _INGRESS)
 
 DEVICE_HOOKS = (LB_OUT, LB_IN)
 """Of a device where outside traffic enters. In the order of attaching: answers can be translated
@@ -51,10 +50,7 @@ before requests are."""
 POD_HOOKS = (LB_OUT, POD_IN)
 """Of the node's end of a pod's device. One set takes the other's place, in one request a side."""
 
-PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
-"""Those of `lb.c`."""
-
-Pins = Mapping[Hook, Path]
+Pins = dict[Hook, Path]
 """Programs, and where each is pinned."""
 
 
@@ -238,6 +234,6 @@ def _name_and_program(options: Any) -> tuple[str, int]:
 
 
 __all__ = [
-    "DEVICE_HOOKS", "LB_IN", "LB_OUT", "POD_HOOKS", "POD_IN", "PROGRAMS", "NetlinkError", "Pins",
+    "DEVICE_HOOKS", "LB_IN", "LB_OUT", "POD_HOOKS", "POD_IN", "NetlinkError", "Pins",
     "attach", "attached", "carriers", "detach", "devices", "pins", "wanted",
 ]  # fmt: skip

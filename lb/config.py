@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where traffic from outside enters; empty: devices with a default route."""
     pod_devices: tuple[str, ...] = ("auto",)
     """Patterns of the names of devices that lead to pods, or `auto`; empty: none."""
+    xdp: str = "auto"
+    """`auto`, `native`, `generic` or `off`."""
     cgroup: Path
     bpffs: Path
     api_socket: Path

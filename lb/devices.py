@@ -57,13 +57,6 @@ def feature(
     return answer | ({"reason": "; ".join(said)} if said else {})
 
 
-def xdp_reason(mode: str) -> str:
-    """Why XDP is off."""
-    if mode in ("native", "generic"):
-        return f"--xdp {mode} is not built yet: served by tc"
-    return "not built yet: devices are served by tc"
-
-
 class Devices:
     """Attaches, and remembers what failed. For any thread."""
 
@@ -113,6 +106,12 @@ class Devices:
                 self._tell()
             return changed or news
 
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """The devices that have the programs."""
+        with self._lock:
+            return self._choice.serve if self._started else ()
+
     def _tell(self) -> None:
         log.info("devices: %s", ", ".join(self._choice.serve) or "none")
         for line in self._lines():
@@ -132,12 +131,6 @@ class Devices:
                 for name, number in wanted.items()
                 if there.get(device, {}).get(name) != number
             ]
-
-    @property
-    def serving(self) -> tuple[str, ...]:
-        """The devices that have the programs."""
-        with self._lock:
-            return self._choice.serve if self._started else ()
 
     def feature(self, families: Collection[Family]) -> dict[str, Any]:
         """The entry in `status`; `families` are those of the node's own addresses."""

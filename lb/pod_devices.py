@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from bpf import netlink, tc
@@ -36,8 +37,11 @@ def leads_to_pods(link: netlink.Link, patterns: Sequence[str], uplinks: Collecti
 class PodDevices:
     """Attaches, and remembers what failed. For any thread. Without patterns it only takes off."""
 
-    def __init__(self, patterns: Sequence[str], programs: tc.Pins) -> None:
-        self._patterns, self._programs = patterns, programs
+    def __init__(self, patterns: Sequence[str], on_devices: Path, on_pods: Path | None) -> None:
+        self._patterns = patterns
+        self._programs: tc.Pins = {}
+        if on_pods is not None:
+            self._programs = tc.pins(on_devices, tc.LB_OUT) | tc.pins(on_pods, tc.POD_IN)
         self._lock = threading.Lock()
         self._started = False
         self._links: dict[int, netlink.Link] = {}

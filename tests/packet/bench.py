@@ -17,11 +17,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bpf import libbpf, tc
+from bpf import libbpf
 from bpf.layout import Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
+from bpf.texts import LB, POD
 from lb.address import parse
 from lb.config import Settings
 from lb.here import Addresses
@@ -91,9 +92,9 @@ class Bench:
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
         self._programs: dict[str, int] = {}
-        for text, programs in (("lb.c", tc.PROGRAMS), ("pod.c", (tc.POD_IN.program,))):
-            folder = self._pins.build(text, programs, SIZES, {"HAVE_SET_RETVAL": "0"})
-            for one in programs:
+        for text in (LB, POD):
+            folder = self._pins.build(text.source, text.programs, SIZES, {"HAVE_SET_RETVAL": "0"})
+            for one in text.programs:
                 self._programs[one.name] = libbpf.open_pin(str(folder / one.name))
         self._flows = self._pins.open_array("flows")
         self._affinity = self._pins.open_hash("affinity")
