@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
@@ -16,7 +17,16 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-__all__ = ["Held", "Link", "NetlinkError", "Watch", "addresses", "default_devices", "link", "names"]
+__all__ = [
+    "Held",
+    "Link",
+    "NetlinkError",
+    "Watch",
+    "addresses",
+    "default_devices",
+    "links",
+    "names",
+]
 
 _ETHERNET = 1  # ARPHRD_ETHER
 _V4_MAPPED = bytes(10) + b"\xff\xff"
@@ -41,6 +51,8 @@ class Link(NamedTuple):
     name: str
     kind: str
     is_ethernet: bool
+    master: int = 0
+    """The index of the bridge that it is a port of; 0: of none."""
 
 
 def names() -> dict[int, str]:
@@ -48,18 +60,25 @@ def names() -> dict[int, str]:
     return dict(socket.if_nameindex())
 
 
-def link(index: int) -> Link | None:
-    """One device; None: it is gone. Raises OSError, NetlinkError."""
+def links(indexes: Iterable[int]) -> dict[int, Link]:
+    """These devices, without those that are gone. Raises OSError, NetlinkError."""
+    found = {}
     with IPRoute() as route:
-        try:
-            (found,) = route.link("get", index=index)
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return None
-            raise
-    info = found.get_attr("IFLA_LINKINFO")
-    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else ""
-    return Link(found.get_attr("IFLA_IFNAME"), kind or "", found["ifi_type"] == _ETHERNET)
+        for index in indexes:
+            try:
+                (link,) = route.link("get", index=index)
+            except NetlinkError as error:
+                if error.code == errno.ENODEV:
+                    continue
+                raise
+            info = link.get_attr("IFLA_LINKINFO")
+            found[index] = Link(
+                link.get_attr("IFLA_IFNAME"),
+                (info.get_attr("IFLA_INFO_KIND") if info is not None else "") or "",
+                link["ifi_type"] == _ETHERNET,
+                link.get_attr("IFLA_MASTER") or 0,
+            )
+    return found
 
 
 def addresses() -> list[Held]:

@@ -3,8 +3,9 @@
 A device is covered as soon as it appears; it is looked at once, and remembered by its index.
 Where outside traffic enters is not for this: `lb.devices` has it, and its programs win.
 
-A bridge's ports are covered, and not the bridge: answers between pods of one bridge never pass the
-bridge's own device, only their ports.
+Of a bridge the ports are covered, and its name stands for them: what pods of one bridge answer each
+other never passes the bridge's own device. Nor may a request pass two programs, since the second
+would take it for one that its pod sent straight to the backend.
 """
 
 from __future__ import annotations
@@ -24,12 +25,19 @@ _LEADING_TO_PODS = ("veth", "tun")
 """Kinds of devices behind which auto expects a pod or a virtual machine."""
 
 
-def leads_to_pods(link: netlink.Link, patterns: Sequence[str], uplinks: Collection[str]) -> bool:
-    """Is it to have the programs? A pattern is `auto`, or a name with `*`, `?` and `[...]`."""
-    if link.name in uplinks or not link.is_ethernet:
+def leads_to_pods(
+    link: netlink.Link, bridge: str, patterns: Sequence[str], uplinks: Collection[str]
+) -> bool:
+    """Is it to have the programs? A pattern is `auto`, or a name with `*`, `?` and `[...]`.
+
+    `bridge` is the name of the one that it is a port of, "" for none.
+    """
+    if link.name in uplinks or not link.is_ethernet or link.kind == "bridge":
         return False
     return any(
-        link.kind in _LEADING_TO_PODS if pattern == AUTO else fnmatchcase(link.name, pattern)
+        link.kind in _LEADING_TO_PODS
+        if pattern == AUTO
+        else fnmatchcase(link.name, pattern) or (bridge and fnmatchcase(bridge, pattern))
         for pattern in patterns
     )
 
@@ -90,18 +98,20 @@ class PodDevices:
             return news
 
     def _wanted(self, uplinks: Collection[str]) -> dict[int, str]:
-        """By index. Asks the kernel about new devices only, or a look would take long."""
+        """By index. Asks the kernel about new devices only, or a look would take long.
+
+        But others may become ports of a bridge that is named.
+        """
         names = netlink.names()
-        known: dict[int, netlink.Link] = {}
-        for index, name in names.items():
-            link = self._links.get(index) or netlink.link(index)
-            if link is not None:
-                known[index] = link._replace(name=name)
-        self._links = known
+        by_name = any(pattern != AUTO for pattern in self._patterns)
+        kept = self._serving if by_name else self._links
+        known = {i: self._links[i] for i in names if i in kept and i in self._links}
+        known |= netlink.links(names.keys() - known.keys())
+        self._links = {index: link._replace(name=names[index]) for index, link in known.items()}
         return {
             index: link.name
-            for index, link in known.items()
-            if leads_to_pods(link, self._patterns, uplinks)
+            for index, link in self._links.items()
+            if leads_to_pods(link, names.get(link.master, ""), self._patterns, uplinks)
         }
 
     def _tell(self, before: dict[int, str]) -> None:

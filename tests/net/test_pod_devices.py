@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.bed import WHOAMI, Cluster, Host, Node, dig
+from tests.bed import WHOAMI, Cluster, Host, Node, Pod, dig
 from tests.net.outside import FAMILY, FAST, KINDS, PROTOCOL, Met, Outside, ask
 from tests.net.test_outside_bulk import to_and_fro
 from tests.net.world import DNS, ECHO, World, url
@@ -165,9 +165,40 @@ def test_uplinks_are_none_of_them(world: World) -> None:
     """Pods' devices have pod_in, and the device to the outside lb_in."""
     assert filters(world.node, "eth0")["ingress"][0] == "lb_in"
     for pod in world.node.pods:
-        if pod.name != "late-0":
+        if pod.name != "late-0":  # whose device is gone
             found = filters(world.node, f"v-{pod.name}")
             assert {side: name for side, (name, _) in found.items()} == SIDES
+
+
+@pytest.fixture(scope="module")
+def bridged(world: World) -> list[Pod]:
+    """Two pods on one bridge of n1, which reach each other past it; the first is a client."""
+    pods = [world.node.pod(name) for name in ("bridged-0", "bridged-1")]
+    script = "link add cni0 type bridge\nlink set cni0 up\naddr add fe80::1/64 dev cni0 nodad\n"
+    for pod in pods:
+        script += f"addr del fe80::1/64 dev v-{pod.name}\nlink set v-{pod.name} master cni0\n"
+        script += f"route replace {pod.ipv4}/32 dev cni0\nroute replace {pod.ipv6}/128 dev cni0\n"
+    world.node.run("sh", "-c", f"printf '%s' '{script}' | ip -batch -")
+    for pod, other in zip(pods, reversed(pods), strict=True):
+        pod.run("ip", "route", "add", f"{other.ipv4}/32", "dev", "eth0")
+        pod.run("ip", "route", "add", f"{other.ipv6}/128", "dev", "eth0")
+        pod.nginx()
+        pod.udp_echo()
+    await_devices(world, lambda names: {f"v-{pod.name}" for pod in pods} <= names.keys())
+    return pods
+
+
+@FAMILY
+@PROTOCOL
+def test_pods_of_one_bridge(world: World, bridged: list[Pod], protocol: str, family: str) -> None:
+    """Backends on the same bridge, whose answers pass its ports alone, beside it, and itself."""
+    client, beside = bridged
+    for server in (beside, world.near, world.far, client):
+        name = f"bridge-{protocol}-{family}-{server.name}"
+        at = Outside(world).expose(name, [server], protocol=protocol)["cluster"]
+        met = ask(client, protocol, getattr(at.at, family), at.port)
+        own = world.node if server is client else client
+        assert met == Met(server.name, getattr(own, family)), server.name
 
 
 def test_crash_and_restart(world: World) -> None:
