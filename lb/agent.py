@@ -26,6 +26,7 @@ from lb.errors import KernelRefused
 from lb.ground import ENDING, Ground
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
+from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
@@ -69,6 +70,7 @@ class Agent:
             self._pins.open_array("devices"),
         )
         tables = in_kernel(self._pins)
+        self._neighbours = Neighbours(tables.backends)
         reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
@@ -92,6 +94,7 @@ class Agent:
         self._look_at_devices()
         server.start()
         self._reaper.start()
+        self._neighbours.start()
         self._serve_metrics()
         for target, name in (
             (self._watch_devices, "devices"),
@@ -156,6 +159,7 @@ class Agent:
         self.controller.devices(held, default)
         if self._follow_devices(default):
             self.controller.note()
+        self._neighbours.stir()
 
     def _follow_devices(self, default: list[str]) -> bool:
         changed = self._devices.follow(default)
@@ -236,6 +240,7 @@ class Agent:
             "north-south": self._devices.feature(families),
             "pod-devices": self._pod_devices.feature(),
             "xdp": self._xdp.feature(),
+            "neighbours": self._neighbours.feature(),
         }
         with controller.lock:
             return status(controller, self._hooks(), self._reaper.ended, features)
