@@ -25,6 +25,7 @@ from lb.config import (
 from lb.errors import BadInput, TidegateError
 from lb.ground import Ground
 from lb.letterbox import reading
+from lb.model import Algorithm
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
 from lb.tables import SIZES
@@ -32,7 +33,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
+    "forwarding": "snat", "dsr_dispatch": "ipip",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
     "healthz_bind_address": "0.0.0.0:10256",
 }  # fmt: skip
@@ -185,6 +186,13 @@ def _later(function: Any) -> Any:
     help="Slots of Maglev rings; a service reached from outside takes 100 or more a backend.",
 )
 @click.option(
+    "--algorithm",
+    type=click.Choice(list(Algorithm)),
+    default=Algorithm.MAGLEV.value,
+    show_default=True,
+    help="How clients outside are spread; a service's annotation tidegate.io/algorithm wins.",
+)
+@click.option(
     "--maglev-table-size",
     default=RING_SLOTS,
     show_default=True,
@@ -241,6 +249,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
         pod_devices=pod_devices(flags["pod_devices"]),
         xdp=flags["xdp"],
+        algorithm=Algorithm(flags["algorithm"]),
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],

@@ -15,6 +15,7 @@ import msgspec
 
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
+from lb.model import Algorithm
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
@@ -65,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of the names of devices that lead to pods, or `auto`; empty: none."""
     xdp: str = "auto"
     """`auto`, `native`, `generic` or `off`."""
+    algorithm: Algorithm = Algorithm.MAGLEV
+    """Of services without an annotation for it."""
     cgroup: Path
     bpffs: Path
     api_socket: Path

@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import msgspec
+
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
 from lb.address import ANY, Address, family
 from lb.config import Settings
@@ -46,7 +48,7 @@ class Controller:
         self.reconciler = reconciler
         self.addresses = addresses
         self.store = Store(settings.node_name)
-        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips), settings.algorithm)
         self.reports: dict[str, Report] = {}
         self.is_synced = False
         self.revision = 0
@@ -122,6 +124,8 @@ class Controller:
         """One round: take what came, plan, apply, tell."""
         with self.lock:
             changes, self._inbox = self._inbox, []
+            for one in self.store.newly_refused(changes):
+                log.warning("%s: %s", one.subject, one.reason)
             touched = self.store.apply(changes)
             told = bool(changes)
             changes.clear()  # at a start they are many, and the store has what is in them
@@ -186,7 +190,8 @@ class Controller:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node
-        here = Here(self.here.name, node.zone if node else "", self._primary())
+        zone = node.zone if node else ""
+        here = msgspec.structs.replace(self.here, zone=zone, addresses=self._primary())
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]

@@ -239,7 +239,10 @@ class Placer:
         if old is not None and _outside(old) == members and bool(placed.ring) == bool(members):
             return
         if members or placed.ring:
-            numbered = [Member(*where, placed.backends[where].id) for where in members]
+            numbered = [
+                Member(address, port, weight, placed.backends[address, port].id)
+                for address, port, weight in members
+            ]
             placed.ring = self.rings.switch(placed.service, placed.ring, numbered, now)
 
     def _retire(self, placed: Placed, plan: Plan, now: float) -> list[Gone]:
@@ -269,18 +272,23 @@ class Placer:
         return Gone(*where, spot.id)
 
 
-def _listed(plan: Plan) -> list[tuple[Address, int, int]]:
-    return [(one.address, one.port, one.views & VIEWS) for one in plan.backends]
+def _listed(plan: Plan) -> list[tuple[Address, int, int, int]]:
+    return [(one.address, one.port, one.views & VIEWS, one.weight) for one in plan.backends]
 
 
-def _outside(plan: Plan) -> list[Where]:
-    return [(one.address, one.port) for one in plan.backends if one.views & 1 << View.OUTSIDE]
+def _outside(plan: Plan) -> list[tuple[Address, int, int]]:
+    """Who is in the unit's ring, with weights."""
+    if not plan.ring:
+        return []
+    bit = 1 << View.OUTSIDE
+    return [(one.address, one.port, one.weight) for one in plan.backends if one.views & bit]
 
 
 def _list(placed: Placed, plan: Plan, bit: int) -> tuple[int, ...]:
-    """The ids in the view, in the plan's order."""
+    """The ids in the view, in the plan's order, each as often as it weighs."""
     ids = placed.backends
-    return tuple([ids[one.address, one.port].id for one in plan.backends if one.views & bit])
+    chosen = [one for one in plan.backends if one.views & bit]
+    return tuple([ids[one.address, one.port].id for one in chosen for _ in range(one.weight)])
 
 
 def _lines_for(ids: tuple[int, ...]) -> int:

@@ -56,6 +56,15 @@ class Store:
                     node_changed |= self._own_node(change)
         return touched._replace(node=node_changed)
 
+    def newly_refused(self, changes: Iterable[Change]) -> list[Refused]:
+        """What is wrong with these, and was not said of their objects before."""
+        return [
+            one
+            for change in changes
+            for one in change.refused
+            if one.wrong and one not in self.refused.get(change.key, ())
+        ]
+
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied."""
         return set(self._services)
