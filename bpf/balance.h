@@ -5,8 +5,7 @@
 #ifndef TIDEGATE_BALANCE_H
 #define TIDEGATE_BALANCE_H
 
-#include "flow.h"
-#include "service.h"
+#include "dsr.h"
 
 /* This node's address towards backends of other nodes; false: it has none of the family. */
 static __always_inline bool own_address(bool v4, struct addr *address)
@@ -69,16 +68,21 @@ static __always_inline bool goes_on(const struct flow *flow, const struct pkt *p
 	return backend && is_alive(backend, flow->generation);
 }
 
-/* The client's own address stays where the answers come by on their way to it: those of a backend
- * of this node, and all to a client of this node. But a client that is its own backend must not
- * see itself as the peer, or it would answer itself. */
-static __always_inline enum forwarding mode_of(const struct pkt *pkt, const struct backend *backend)
+/* Was the client chosen to serve itself? It must not see itself as the peer, or it would answer
+ * itself. Without branches, which would be as many paths for the verifier. */
+static __always_inline bool is_own(const struct pkt *pkt, const struct backend *backend)
 {
 	const __u32 *a = backend->address.word, *b = pkt->ends.source.word;
-	bool own = !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
 
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
+}
+
+/* The client's own address stays where the answers come by on their way to it: those of a backend
+ * of this node, and all to a client of this node. */
+static __always_inline enum forwarding mode_of(const struct pkt *pkt, const struct backend *backend)
+{
 	if (FROM_PODS)
-		return own ? FORWARDING_SNAT : FORWARDING_LOCAL;
+		return is_own(pkt, backend) ? FORWARDING_SNAT : FORWARDING_LOCAL;
 	return backend->views & BACKEND_HERE ? FORWARDING_LOCAL : FORWARDING_SNAT;
 }
 
@@ -114,7 +118,7 @@ static __always_inline int send(struct packet_ctx *ctx, const struct pkt *pkt, s
 	if (side == SIDE_CLIENT) {
 		to.destination = flow->backend;
 		to.destination_port = flow->backend_port;
-		if (flow->mode == FORWARDING_LOCAL) {
+		if (flow->mode != FORWARDING_SNAT) {
 			verdict = hand_to_stack(ctx, pkt, &to);
 			goto out;
 		}
@@ -142,22 +146,16 @@ static __always_inline int empty(__u64 view)
 	return decline(REASON_NO_BACKEND);
 }
 
-/* The flow of a packet that came to a service, known or new; NULL: `verdict` is the end. */
-static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct pkt *pkt,
-					    const struct frontend *frontend, int *verdict)
+/* A backend for a new flow, its id in `chosen`; NULL: `verdict` is the end. */
+static __always_inline struct backend *pick(const struct pkt *pkt, const struct frontend *frontend,
+					    __u32 *chosen, int *verdict)
 {
-	struct flow *flow = find_forth(pkt);
 	__u32 id = frontend->service;
-	struct service *service;
+	struct service *service = services.lookup(&id);
 	struct backend *backend;
-	__u32 view, chosen;
+	__u32 view;
 
-	if (flow && goes_on(flow, pkt, id))
-		return flow;
-	if (flow)
-		flow->state = FLOW_FREE;
 	*verdict = PACKET_NEXT;
-	service = services.lookup(&id);
 	if (!service)
 		return NULL;
 	view = view_of(frontend);
@@ -165,59 +163,108 @@ static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct
 		*verdict = empty(service->view[view]);
 		return NULL;
 	}
-	chosen = choose(pkt, service, id, view);
-	backend = backends.lookup(&chosen);
-	if (!backend || !chosen) {
-		*verdict = decline(REASON_NO_BACKEND);
-		return NULL;
-	}
-	flow = begin(ctx, pkt, backend, chosen);
-	if (!flow)
-		*verdict = drop(REASON_NO_PORT);
-	return flow;
+	*chosen = choose(pkt, service, id, view);
+	backend = backends.lookup(chosen);
+	if (backend && *chosen)
+		return backend;
+	*verdict = decline(REASON_NO_BACKEND);
+	return NULL;
 }
 
-/* The flow of a packet from a client; NULL: `verdict` is the end, or the next filter's turn. */
-static __always_inline struct flow *from_client(struct packet_ctx *ctx, const struct pkt *pkt,
-						int *verdict)
+/* Is a packet to be wrapped for this backend? Not for one of this node; nor where it would no
+ * longer fit and may be cut to pieces: those pieces, which are not wrapped, would not either. */
+static __always_inline bool may_wrap(struct packet_ctx *ctx, const struct pkt *pkt,
+				     const struct addr *own, const struct backend *backend)
+{
+	if (backend->views & BACKEND_HERE)
+		return false;
+	return pkt->whole || fits(ctx, pkt, own, backend);
+}
+
+/* May the packet go on with this flow? One that a balancer handed over goes where that says. */
+static __always_inline bool belongs(const struct flow *flow, const struct pkt *pkt, __u32 service,
+				    const struct backend *handed)
+{
+	if (!handed)
+		return goes_on(flow, pkt, service);
+	return flow->backend_port == handed->port && same_address(&flow->backend, &handed->address);
+}
+
+/* A packet to a service, with its flow if it has one, or will have one; else with its end.
+ * `handed`: the backend that another node chose for it; NULL: none did. */
+static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt,
+				   const struct frontend *frontend, const struct backend *handed)
+{
+	bool wraps = !FROM_PODS && frontend->flags & FRONTEND_DSR && !handed;
+	const struct backend *backend = handed;
+	struct dsr_row *row = NULL;
+	struct flow *flow;
+	struct addr own;
+	__u64 hash = 0;
+	__u32 id = 0;
+	int verdict;
+
+	if (wraps && own_address(pkt->v4, &own)) {
+		hash = dsr_hash(pkt);
+		row = dsr_row_of(hash);
+	}
+	if (row) {
+		id = dsr_recall(row, pkt, hash, frontend->service);
+		backend = id ? backends.lookup(&id) : NULL;
+		if (backend && may_wrap(ctx, pkt, &own, backend))
+			return wrap(ctx, pkt, &own, backend, id);
+	}
+	flow = find_forth(pkt);
+	if (flow && belongs(flow, pkt, frontend->service, handed))
+		return send(ctx, pkt, flow, SIDE_CLIENT);
+	if (flow)
+		flow->state = FLOW_FREE;
+	if (!backend) {
+		backend = pick(pkt, frontend, &id, &verdict);
+		if (!backend)
+			return verdict;
+		if (row && !is_own(pkt, backend) && may_wrap(ctx, pkt, &own, backend)) {
+			dsr_remember(row, pkt, hash, backend, id);
+			return wrap(ctx, pkt, &own, backend, id);
+		}
+	}
+	flow = begin(ctx, pkt, backend, id);
+	if (!flow)
+		return drop(REASON_NO_PORT);
+	if (handed)
+		flow->mode = FORWARDING_DSR;
+	return send(ctx, pkt, flow, SIDE_CLIENT);
+}
+
+/* A packet that comes from a client, as far as one can see. */
+static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt *pkt)
 {
 	struct frontend_key key = {};
 	struct frontend *frontend;
 
-	*verdict = PACKET_NEXT;
 	key.address = pkt->ends.destination;
 	key.port = pkt->ends.destination_port;
 	key.protocol = pkt->protocol;
 	frontend = find_frontend(&key, 0);
 	if (!frontend)
-		return NULL;
-	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source)) {
-		*verdict = drop(REASON_SOURCE_RANGE);
-		return NULL;
-	}
-	return balance(ctx, pkt, frontend, verdict);
+		return PACKET_NEXT;
+	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source))
+		return drop(REASON_SOURCE_RANGE);
+	return balance(ctx, pkt, frontend, NULL);
 }
 
 /* A packet that comes in, at either hook. */
 static __always_inline int receive(struct packet_ctx *ctx)
 {
-	enum side side = SIDE_BACKEND;
 	struct pkt pkt = {};
 	struct flow *flow;
-	int verdict;
 
 	if (!is_for_us(ctx) || !read_packet(ctx, &pkt))
 		return PACKET_NEXT;
 	if (FROM_PODS)
 		forget_straight(&pkt);
 	flow = find_back_by_port(&pkt);
-	if (!flow) {
-		side = SIDE_CLIENT;
-		flow = from_client(ctx, &pkt, &verdict);
-		if (!flow)
-			return verdict;
-	}
-	return send(ctx, &pkt, flow, side);
+	return flow ? send(ctx, &pkt, flow, SIDE_BACKEND) : from_client(ctx, &pkt);
 }
 
 #endif

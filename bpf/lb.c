@@ -16,11 +16,15 @@
 #include "packet.h"
 #include "rewrite.h"
 #include "balance.h"
+#include "unwrap.h"
+#include "mss.h"
 
 /* tc ingress of a device. */
 int lb_in(struct __sk_buff *ctx)
 {
-	return receive(ctx);
+	int verdict;
+
+	return unwrap(ctx, &verdict) ? verdict : receive(ctx);
 }
 
 /* Does the backend answer this flow, or a client that came straight to it from the same port
@@ -48,6 +52,8 @@ int lb_out(struct __sk_buff *ctx)
 	if (!flow || !is_answer(flow, &pkt))
 		return PACKET_NEXT;
 	touch(flow, &pkt, SIDE_BACKEND);
+	if (flow->mode == FORWARDING_DSR && pkt.tcp & TCP_SYN && !clamp_mss(ctx, &pkt))
+		return drop(REASON_REWRITE);
 	to.source = flow->frontend;
 	to.source_port = flow->frontend_port;
 	to.destination = pkt.ends.destination;

@@ -25,7 +25,7 @@ from lb.config import (
 from lb.errors import BadInput, TidegateError
 from lb.ground import Ground
 from lb.letterbox import reading
-from lb.model import Algorithm
+from lb.model import Algorithm, Way
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
 from lb.tables import SIZES
@@ -33,7 +33,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "forwarding": "snat", "dsr_dispatch": "ipip",
+    "dsr_dispatch": "ipip",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
     "healthz_bind_address": "0.0.0.0:10256",
 }  # fmt: skip
@@ -119,6 +119,14 @@ def _later(function: Any) -> Any:
     default="auto",
     show_default=True,
     help="Before the stack: in the driver, in front of the kernel's own, or by tc alone.",
+)
+@click.option(
+    "--forwarding",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.SNAT.value,
+    show_default=True,
+    help="To backends of other nodes: in this node's name, or so that they answer the client "
+    "themselves; hybrid does that for TCP.",
 )
 @click.option(
     "--nodeport-addresses",
@@ -248,6 +256,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
         pod_devices=pod_devices(flags["pod_devices"]),
+        forwarding=Way(flags["forwarding"]),
         xdp=flags["xdp"],
         algorithm=Algorithm(flags["algorithm"]),
         cgroup=cgroup,
@@ -276,5 +285,8 @@ def _source(settings: Settings) -> Any:
     from lb.sources.kubernetes import KubernetesSource  # noqa: PLC0415
 
     return KubernetesSource(
-        kubeconfig=settings.kubeconfig, master=settings.master, node_name=settings.node_name
+        kubeconfig=settings.kubeconfig,
+        master=settings.master,
+        node_name=settings.node_name,
+        all_nodes=settings.forwarding is not Way.SNAT,
     )

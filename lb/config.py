@@ -15,7 +15,7 @@ import msgspec
 
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
-from lb.model import Algorithm
+from lb.model import Algorithm, Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where traffic from outside enters; empty: devices with a default route."""
     pod_devices: tuple[str, ...] = ("auto",)
     """Patterns of the names of devices that lead to pods, or `auto`; empty: none."""
+    forwarding: Way = Way.SNAT
+    """How a backend of another node is reached, where the service does not say."""
     xdp: str = "auto"
     """`auto`, `native`, `generic` or `off`."""
     algorithm: Algorithm = Algorithm.MAGLEV

@@ -48,7 +48,13 @@ class Controller:
         self.reconciler = reconciler
         self.addresses = addresses
         self.store = Store(settings.node_name)
-        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips), settings.algorithm)
+        self.here = Here(
+            settings.node_name,
+            "",
+            one_of_each(settings.node_ips),
+            forwarding=settings.forwarding,
+            algorithm=settings.algorithm,
+        )
         self.reports: dict[str, Report] = {}
         self.is_synced = False
         self.revision = 0
@@ -133,7 +139,8 @@ class Controller:
                 if self._news:
                     self._move_on()
                 return
-            everything = self._look_around(anew=touched.node or not self.is_synced)
+            anew = touched.node or touched.peers or not self.is_synced
+            everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
             if first:
@@ -195,7 +202,7 @@ class Controller:
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]
-            self._news |= self.addresses.update(addresses, here.addresses)
+            self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
             self._identify(here.addresses)
         except OSError as error:
             self.error = f"addresses: {error}"

@@ -70,6 +70,15 @@ class PortName(NamedTuple):
         return f"{self.service}{port}/{self.protocol.name}"
 
 
+class Way(StrEnum):
+    """How a backend of another node is reached: `--forwarding`, `tidegate.io/forwarding`."""
+
+    SNAT = "snat"
+    DSR = "dsr"
+    HYBRID = "hybrid"
+    """DSR for TCP."""
+
+
 class ServicePort(msgspec.Struct, frozen=True, gc=False):
     """`spec.ports[]`. `node_port` 0: none."""
 
@@ -100,6 +109,8 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     algorithm: Algorithm | None = None
     """None: as the node's own flag says."""
     weights: Weights = {}
+    forwarding: Way | None = None
+    """None: as the node has it."""
     annotations: Mapping[str, str] = {}
     """Only those with the prefix `tidegate.io/`."""
 

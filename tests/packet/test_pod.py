@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bpf.layout import FlowState, Forwarding, Reason
+from lb.model import Way
 from tests.packet.bench import Bench
 from tests.packet.case import Case, Verdict, play
 from tests.packet.net import BACKEND, Net, offered
@@ -50,14 +51,21 @@ def test_to_itself(bench: Bench, net: Net, l4: Make, kind: str) -> None:
     assert transport(again).sport == transport(got).sport
 
 
-def test_a_remote_client_that_is_its_own_backend(bench: Bench, net: Net, l4: Make) -> None:
+@pytest.mark.parametrize("way", list(Way))
+def test_a_remote_client_that_is_its_own_backend(
+    bench: Bench, net: Net, l4: Make, way: Way
+) -> None:
     """From outside, too: it sees this node, and its own answer comes back as the service's."""
     client = net.remote[0]
+    given = (offered(net, l4, net.there, forwarding=way),)
     forth = Case(
-        "forth", (offered(net, l4, net.there),), l4(client, 40000, net.vip, 80), Verdict.SEND,
+        "forth", given, l4(client, 40000, net.vip, 80), Verdict.SEND,
         l4(net.node, SOME_PORT, client, BACKEND, hops=63),
     )  # fmt: skip
-    back = answer(play(bench, forth))
+    got = play(bench, forth)
+    again = play(bench, forth._replace(given=None))
+    assert transport(again).sport == transport(got).sport
+    back = answer(got)
     wanted = l4(net.vip, 80, client, 40000, flags="SA", hops=63)
     play(bench, Case("back", None, back, Verdict.SEND, wanted))
 
@@ -93,6 +101,14 @@ def test_an_established_connection_is_not_forgotten(bench: Bench, net: Net) -> N
     bench.run(PODS, bytes(tcp(pod, 40000, net.remote[0], BACKEND, flags="A")))
     (flow,) = bench.flows()
     assert flow.state == FlowState.NEW
+
+
+def test_no_wrapping(bench: Bench, net: Net, l4: Make) -> None:
+    """Direct server return is for clients outside: a pod's packets are only given a destination."""
+    pod = net.local[1]
+    given = (offered(net, l4, net.there, forwarding=Way.DSR),)
+    sent, wanted = l4(pod, 40000, net.vip, 80), l4(pod, 40000, net.remote[0], BACKEND)
+    play(bench, Case("wrapped", given, sent, Verdict.PASS, wanted, program=PODS))
 
 
 def test_policy_inside(bench: Bench, net: Net, l4: Make) -> None:
