@@ -195,7 +195,7 @@ def _later(function: Any) -> Any:
 )
 @click.option(
     "--algorithm",
-    type=click.Choice(list(Algorithm)),
+    type=click.Choice([one.value for one in Algorithm]),
     default=Algorithm.MAGLEV.value,
     show_default=True,
     help="How clients outside are spread; a service's annotation tidegate.io/algorithm wins.",

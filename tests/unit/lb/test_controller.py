@@ -15,7 +15,7 @@ from lb.address import Family, parse
 from lb.config import Settings
 from lb.controller import Controller
 from lb.here import Addresses
-from lb.model import Change, Endpoint, EndpointSlice, Key, Kind, Node, Service
+from lb.model import Change, Endpoint, EndpointSlice, Key, Kind, Node, Refused, Service
 from lb.reaper import Work
 from lb.reconcile import Reconciler
 from lb.sources import Report
@@ -175,6 +175,20 @@ def test_a_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     bench.apply(slice_of("web", "1"), now=8.0)
     assert "no longer fails" in caplog.records[-1].getMessage()
     assert bench.status()["healthy"] is True
+
+
+def test_what_is_refused_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A line when an object comes with it, and none while nothing else is wrong."""
+    bench = Bench()
+    bench.sync()
+    wrong = Refused("Service default/web", "annotation tidegate.io/weight: 'x'")
+    left = Refused("Service default/web", "headless", wrong=False)
+    for refused in ((wrong, left), (wrong,), (), (wrong,)):
+        (change,) = changes(WEB)
+        bench.controller.changed([change._replace(refused=refused)])
+        bench.controller.turn(0.0)
+    told = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert told == [f"{wrong.subject}: {wrong.reason}"] * 2
 
 
 def test_what_could_not_be_removed_is_removed_without_any_change() -> None:
