@@ -74,14 +74,17 @@ class Neighbours:
 
     def _run(self) -> None:
         seen, last = 0, -EVERY_SECONDS
+        followed: list[Address] = []
         while True:
             stirred = self._stirred.wait(GATHER_SECONDS)
             self._stirred.clear()
             there = functools.reduce(lambda before, part: crc32(part, before), self._parts(), 0)
+            addresses = followed if there == seen else representatives(self._parts())
             now = time.monotonic()
-            if stirred or there != seen or now - last > EVERY_SECONDS:
-                seen, last = there, now
-                self._try()
+            if stirred or addresses != followed or now - last > EVERY_SECONDS:
+                self._try(addresses)
+                last = now
+            seen, followed = there, addresses
 
     def _parts(self) -> Iterator[bytes]:
         """The table, a little of it at a time: at no moment is all of it in memory twice."""
@@ -89,9 +92,9 @@ class Neighbours:
         for start in range(0, table.capacity, _PART):
             yield table.read(start, min(_PART, table.capacity - start))
 
-    def _try(self) -> None:
+    def _try(self, addresses: list[Address]) -> None:
         try:
-            self.follow(representatives(self._parts()))
+            self.follow(addresses)
         except (OSError, neighbour.NetlinkError) as error:
             if str(error) != self._error:
                 log.warning("could not keep neighbours resolved: %s", error)
