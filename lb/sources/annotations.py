@@ -20,7 +20,7 @@ ALGORITHM, WEIGHT = f"{PREFIX}algorithm", f"{PREFIX}weight"
 def algorithm(annotations: Mapping[str, str], notes: Notes) -> Algorithm | None:
     """How clients outside are spread; None: as the node's flag says."""
     text = annotations.get(ALGORITHM)
-    if text is None:
+    if not text:
         return None
     try:
         return Algorithm(text.strip())

@@ -16,7 +16,7 @@ from lb.address import Address, Family, Prefix, family
 from lb.model import Policy, Protocol, Service, ServiceName, ServicePort, Way
 from lb.sources import objects
 from lb.sources.annotations import PREFIX, algorithm, weights
-from lb.sources.notes import Notes, brief
+from lb.sources.notes import ANNOTATION, Notes, brief
 
 C = TypeVar("C", bound=Enum)
 
@@ -82,7 +82,7 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
             if spec.type == "LoadBalancer" and external_policy is Policy.LOCAL
             else 0
         ),
-        forwarding=_forwarding(annotations, notes),
+        forwarding=_forwarding(item.metadata.annotations or {}, notes),
         algorithm=algorithm(annotations, notes),
         weights=weights(annotations, notes),
         annotations=annotations,
@@ -225,7 +225,7 @@ def _annotations(annotations: Mapping[str, str | None], notes: Notes) -> Mapping
     for name, value in annotations.items():
         if name.startswith(PREFIX):
             if len(name) + len(value or "") > LONGEST_ANNOTATION:
-                notes.add(f"annotation {brief(name)} is longer than {LONGEST_ANNOTATION}")
+                notes.add(f"{ANNOTATION}{brief(name)} is longer than {LONGEST_ANNOTATION}")
             else:
                 kept[name] = value or ""
     return kept

@@ -28,7 +28,7 @@ def test_an_algorithm(text: str, wanted: Algorithm) -> None:
     assert algorithm({ALGORITHM: text}, notes()) is wanted
 
 
-@pytest.mark.parametrize("text", ["", "Maglev", "maglev,random", "fastest" * 100])
+@pytest.mark.parametrize("text", ["-", "Maglev", "maglev,random", "fastest" * 100])
 def test_no_algorithm(text: str) -> None:
     """Something else is refused, and the node's own holds."""
     said = notes()
@@ -42,6 +42,8 @@ def test_nothing_said() -> None:
     """Without annotations there is nothing to refuse."""
     said = notes()
     assert (algorithm({}, said), weights({}, said), said.all()) == (None, {}, ())
+    assert (algorithm({ALGORITHM: ""}, said), weights({WEIGHT: ""}, said)) == (None, {})
+    assert said.all() == ()
 
 
 @pytest.mark.parametrize(

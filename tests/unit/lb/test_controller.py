@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from lb.address import Family, parse
 from lb.config import Settings
 from lb.controller import Controller
 from lb.here import Addresses
-from lb.model import Change, Endpoint, EndpointSlice, Key, Kind, Node, Refused, Service
+from lb.model import Change, Endpoint, EndpointSlice, Key, Kind, Node, Service
 from lb.reaper import Work
 from lb.reconcile import Reconciler
 from lb.sources import Report
@@ -159,36 +158,6 @@ def test_addresses_that_could_not_be_written_are_tried_again() -> None:
     bench.controller.turn(1.0)
     assert bench.status()["healthy"] is True
     assert bench.accepting() == {parse("192.0.2.1")}
-
-
-def test_a_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not at every try; and once when it is over."""
-    caplog.set_level(logging.INFO)
-    bench = Bench(watched({"backends": 2}))
-    bench.sync()
-    bench.apply(WEB, slice_of("web", "1", "2"))
-    for now in (1.0, 3.0, 7.0):
-        bench.controller.turn(now)
-    (failed,) = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert "--max-backends" in failed.getMessage()
-    assert bench.status()["healthy"] is False
-    bench.apply(slice_of("web", "1"), now=8.0)
-    assert "no longer fails" in caplog.records[-1].getMessage()
-    assert bench.status()["healthy"] is True
-
-
-def test_what_is_refused_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A line when an object comes with it, and none while nothing else is wrong."""
-    bench = Bench()
-    bench.sync()
-    wrong = Refused("Service default/web", "annotation tidegate.io/weight: 'x'")
-    left = Refused("Service default/web", "headless", wrong=False)
-    for refused in ((wrong, left), (wrong,), (), (wrong,)):
-        (change,) = changes(WEB)
-        bench.controller.changed([change._replace(refused=refused)])
-        bench.controller.turn(0.0)
-    told = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
-    assert told == [f"{wrong.subject}: {wrong.reason}"] * 2
 
 
 def test_what_could_not_be_removed_is_removed_without_any_change() -> None:
