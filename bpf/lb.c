@@ -9,6 +9,7 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#define FROM_PODS false
 #include "types.h"
 #include "maps.h"
 #include "ctx_skb.h"

@@ -54,7 +54,11 @@ class Controller:
         self.progress = Progress(settings.stale_seconds)
         self.store = Store(settings.node_name, since=self.progress.started)
         self.here = Here(
-            settings.node_name, "", one_of_each(settings.node_ips), settings.forwarding
+            settings.node_name,
+            "",
+            one_of_each(settings.node_ips),
+            forwarding=settings.forwarding,
+            algorithm=settings.algorithm,
         )
         self.pods = local(settings.detection, ())
         """Which packets come from pods, for clients whose sockets are not seen."""
@@ -252,9 +256,8 @@ class Controller:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node
-        here = Here(
-            self.here.name, node.zone if node else "", self._primary(), self.here.forwarding
-        )
+        zone = node.zone if node else ""
+        here = replace(self.here, zone=zone, addresses=self._primary())
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]

@@ -17,7 +17,7 @@ from pathlib import Path
 from bpf.module import CompileError
 from bpf.pins import Pins, mount
 from bpf.probe import has_set_retval
-from bpf.texts import LB, SOCK, XDP
+from bpf.texts import LB, POD, SOCK, XDP
 from lb.config import Settings
 from lb.errors import BadInput, KernelRefused
 
@@ -40,7 +40,9 @@ class Ground:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock = _locked(settings.bpffs)
         self.pins = Pins(settings.bpffs, cache_folder(os.environ))
-        texts = (SOCK, LB) if settings.xdp == "off" else (SOCK, LB, XDP)
+        texts = [SOCK, LB]
+        texts += [POD] if settings.pod_devices else []
+        texts += [XDP] if settings.xdp != "off" else []
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
             self.pins.make(settings.sizes)

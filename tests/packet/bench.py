@@ -1,4 +1,4 @@
-r"""A node without neighbours: the packet programs of `lb.c`, run on single packets.
+r"""A node without neighbours: the packet programs of `lb.c` and `pod.c`, run on single packets.
 
 The tables are filled by the product's own planner and reconciler. Devices, addresses, routes
 and neighbours are those of a network namespace that only a descriptor knows, so that nothing
@@ -22,7 +22,7 @@ from bpf.layout import Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
-from bpf.texts import LB, LB_XDP, XDP
+from bpf.texts import LB, LB_XDP, POD, XDP
 from lb.address import parse, parse_prefix
 from lb.config import Settings
 from lb.here import Addresses, Cidrs
@@ -99,7 +99,7 @@ class Bench:
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
         self._pins.make(SIZES)
-        building = self._pins.compile((LB, XDP), {"HAVE_SET_RETVAL": "0"})
+        building = self._pins.compile((LB, POD, XDP), {"HAVE_SET_RETVAL": "0"})
         building.finish()
         self._programs = {
             one.name: libbpf.open_pin(str(folder / one.name))

@@ -8,6 +8,8 @@ import pytest
 from scapy.layers.l2 import Ether
 
 from bpf.layout import Reason
+from lb.address import parse
+from lb.model import Algorithm
 from tests.packet.bench import Bench
 from tests.packet.case import Case, Verdict, play
 from tests.packet.net import BACKEND, V4, Net, offered
@@ -36,6 +38,25 @@ def test_connections_spread(bench: Bench, net: Net, l4: Make, kind: str) -> None
     shares = Counter(backend(bench, packet) for packet in sent)
     assert len(shares) == 4
     assert min(shares.values()) > 50
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.parametrize("program", ["lb_in", "pod_in"])
+def test_weights(  # noqa: PLR0917 - fixtures and columns
+    bench: Bench, net: Net, l4: Make, kind: str, algorithm: Algorithm, program: str
+) -> None:
+    """Of 400 connections a backend of weight 3 gets three times as many as one of weight 1."""
+    weights = {parse(net.remote[0][:-1] + "1"): 3}
+    given = offered(net, l4, *pods(net, 2), kind=kind, algorithm=algorithm, weights=weights)
+    bench.give(given)
+    shares: Counter[str] = Counter()
+    source = net.client if program == "lb_in" else net.local[0]
+    for port in range(20000, 20400):
+        ran = bench.run(program, bytes(l4(source, port, net.vip, 80)))
+        shares[network(Ether(ran.packet)).dst] += 1
+    assert len(shares) == 2
+    assert shares[net.remote[0][:-1] + "1"] == pytest.approx(300, abs=40)
 
 
 @pytest.mark.parametrize("kind", KINDS)
