@@ -296,7 +296,7 @@ WRONG = [
     (("agent", "--node-ip", "nonsense"), "nonsense"),
     (("agent", "--max-backends", "3"), "--max-backends"),
     (("agent", "--nodeport-addresses", "nonsense"), "nonsense"),
-    (("agent", "--nodeport-addresses", "primary,10.0.0.0/8"), "stands alone"),
+    (("agent", "--nodeport-addresses", "primary,10.0.0.0/8"), "must stand alone"),
     (("agent", "--master", "http://127.0.0.1"), "--master"),
     (("agent", "--node-name", "a b"), "a b"),
     (("agent", "--config", "/no/such/file"), "/no/such/file"),
