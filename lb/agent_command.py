@@ -213,9 +213,9 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         else:
             if flags["bandwidth"] == "on":
                 raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
+            settings = _settings(flags, found)
             _protect(found.configuration.oom_score_adj)
-            is_kube_proxys = DOCUMENT in context.meta
-            _serve(_settings(flags, found), where if is_kube_proxys else None)
+            _serve(settings, where if DOCUMENT in context.meta else None)
     except TidegateError as error:
         click.echo(f"{context.command_path.split()[0]}: {error}", err=True)
         sys.exit(error.status)
