@@ -12,12 +12,13 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.texts import LB, POD, SOCK, XDP
-from lb.address import Address, family
+from lb.address import Address, Family, family
 from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
@@ -46,6 +47,8 @@ log = logging.getLogger("tidegate")
 
 FAREWELL_SECONDS = 2.0
 """For the last events to reach the API server, while the agent ends."""
+_LOOKS = 5
+"""At the features, for one answer: who waits for a revision must not miss what came with it."""
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
 
@@ -267,15 +270,21 @@ class Agent:
                 after = int(query["after"])
                 controller.lock.wait_for(lambda: controller.revision > after, timeout=25)
             families = {family(address) for address in controller.here.addresses}
-        features = {
+        for _ in range(_LOOKS):
+            seen, features = controller.revision, self._features(families)
+            if seen == controller.revision:
+                break
+        with controller.lock:
+            return status(controller, self._hooks(), self._reaper.ended, features)
+
+    def _features(self, families: Collection[Family]) -> dict[str, Any]:
+        return {
             "north-south": self._devices.feature(families),
             "pod-devices": self._pod_devices.feature(),
             "xdp": self._xdp.feature(),
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
         }
-        with controller.lock:
-            return status(controller, self._hooks(), self._reaper.ended, features)
 
     def _hooks(self) -> dict[str, bool]:
         links, cgroup = self._pins.links, self._settings.cgroup
