@@ -81,42 +81,50 @@ enum side {
 	SIDE_BACKEND = 2,
 };
 
+/* What a packet of the flow has to become; false: this node has no address for it. */
+static __always_inline bool translate(const struct pkt *pkt, const struct flow *flow,
+				      enum side side, struct ends *to)
+{
+	*to = pkt->ends;
+	if (side == SIDE_BACKEND) {
+		to->source = flow->frontend;
+		to->source_port = flow->frontend_port;
+		to->destination = flow->client;
+		to->destination_port = flow->client_port;
+		return true;
+	}
+	to->destination = flow->backend;
+	to->destination_port = flow->backend_port;
+	if (flow->mode == FORWARDING_LOCAL)
+		return true;
+	to->source_port = flow->port;
+	return own_address(pkt->v4, &to->source);
+}
+
 /* On to the other end of the flow. What XDP hands up is counted when tc has it. */
 static __always_inline int send(struct packet_ctx *ctx, const struct pkt *pkt, struct flow *flow,
 				enum side side)
 {
-	struct ends to = pkt->ends;
+	struct ends to;
 	int verdict;
 
-	if (side == SIDE_CLIENT) {
-		to.destination = flow->backend;
-		to.destination_port = flow->backend_port;
-		if (flow->mode == FORWARDING_LOCAL) {
-			verdict = hand_to_stack(ctx, pkt, &to);
-			goto out;
-		}
-		to.source_port = flow->port;
-		if (!own_address(pkt->v4, &to.source))
-			return drop(REASON_NO_ROUTE);
-	} else {
-		to.source = flow->frontend;
-		to.source_port = flow->frontend_port;
-		to.destination = flow->client;
-		to.destination_port = flow->client_port;
-	}
-	verdict = forward(ctx, pkt, &to);
-out:
+	if (!translate(pkt, flow, side, &to))
+		return drop(REASON_NO_ROUTE);
+	if (side == SIDE_CLIENT && flow->mode == FORWARDING_LOCAL)
+		verdict = hand_to_stack(ctx, pkt, &to);
+	else
+		verdict = forward(ctx, pkt, &to);
 	if (IS_LAST || verdict != PACKET_NEXT)
 		touch(flow, pkt, side);
 	return verdict;
 }
 
 /* What a view without a backend does with a packet. */
-static __always_inline int empty(__u64 view)
+static __always_inline int empty(struct packet_ctx *ctx, __u64 view)
 {
 	if (view_empty(view) == EMPTY_DROP)
 		return drop(REASON_NO_LOCAL_BACKEND);
-	return decline(REASON_NO_BACKEND);
+	return decline(ctx, REASON_NO_BACKEND);
 }
 
 /* The flow of a packet that came to a service, known or new; NULL: `verdict` is the end. */
@@ -139,13 +147,13 @@ static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct
 		return NULL;
 	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
 	if (!view_count(service->view[view])) {
-		*verdict = empty(service->view[view]);
+		*verdict = empty(ctx, service->view[view]);
 		return NULL;
 	}
 	chosen = choose(pkt, service, id, view);
 	backend = backends.lookup(&chosen);
 	if (!backend || !chosen) {
-		*verdict = decline(REASON_NO_BACKEND);
+		*verdict = decline(ctx, REASON_NO_BACKEND);
 		return NULL;
 	}
 	flow = begin(ctx, pkt, backend, chosen);
@@ -175,24 +183,33 @@ static __always_inline struct flow *from_client(struct packet_ctx *ctx, const st
 	return balance(ctx, pkt, frontend, verdict);
 }
 
+/* The flow of a packet that came in, and which of its ends sent it. */
+static __always_inline struct flow *flow_of(struct packet_ctx *ctx, const struct pkt *pkt,
+					    enum side *side, int *verdict)
+{
+	struct flow *flow = find_back_by_port(pkt);
+
+	*side = SIDE_BACKEND;
+	if (flow)
+		return flow;
+	*side = SIDE_CLIENT;
+	return from_client(ctx, pkt, verdict);
+}
+
 /* A packet from outside, at either hook. */
 static __always_inline int receive(struct packet_ctx *ctx)
 {
-	enum side side = SIDE_BACKEND;
 	struct pkt pkt = {};
 	struct flow *flow;
+	enum side side;
 	int verdict;
 
-	if (!is_for_us(ctx) || !read_packet(ctx, &pkt))
+	if (!is_for_us(ctx))
 		return PACKET_NEXT;
-	flow = find_back_by_port(&pkt);
-	if (!flow) {
-		side = SIDE_CLIENT;
-		flow = from_client(ctx, &pkt, &verdict);
-		if (!flow)
-			return verdict;
-	}
-	return send(ctx, &pkt, flow, side);
+	if (!read_packet(ctx, &pkt))
+		return receive_odd(ctx);
+	flow = flow_of(ctx, &pkt, &side, &verdict);
+	return flow ? send(ctx, &pkt, flow, side) : verdict;
 }
 
 #endif

@@ -109,6 +109,12 @@ class AddressFlag(IntEnum):
     NODE_PORT = 2
 
 
+class VipFlag(IntEnum):
+    """enum vip_flag."""
+
+    SERVES = 1
+
+
 class PeerFlag(IntEnum):
     """enum peer_flag."""
 
@@ -166,6 +172,13 @@ class RowSize(IntEnum):
     WAYS = 8
 
 
+class AnswerLimit(IntEnum):
+    """enum answer_limit."""
+
+    PER_SECOND = 1000
+    AT_ONCE = 1000
+
+
 class NameKind(IntEnum):
     """enum name_kind."""
 
@@ -186,6 +199,9 @@ class Reason(IntEnum):
     NO_ROUTE = 6
     HOP_LIMIT = 7
     REWRITE = 8
+    TOO_BIG = 9
+    ANSWER_LIMIT = 10
+    FRAGMENT = 11
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -468,6 +484,25 @@ class NodeAddress(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
+class Vip(msgspec.Struct, frozen=True, gc=False):
+    """struct vip."""
+
+    SIZE: ClassVar[int] = 4
+    LAYOUT: ClassVar[Struct] = Struct("<I")
+    DIGEST: ClassVar[str] = "3bdfda46"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("flags", 0),)
+    flags: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.flags)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
@@ -619,6 +654,69 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         return cls(lock, crowded, _unpack("<8I", forth), _unpack("<8I", back), flow)
 
 
+class FragmentKey(msgspec.Struct, frozen=True, gc=False):
+    """struct fragment_key."""
+
+    SIZE: ClassVar[int] = 40
+    LAYOUT: ClassVar[Struct] = Struct("<16s16sIB3x")
+    DIGEST: ClassVar[str] = "4bb345d9"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("id", 32), Field("protocol", 36),)
+    source: bytes
+    destination: bytes
+    id: int
+    protocol: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.source, self.destination, self.id, self.protocol)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        source, destination, id, protocol = cls.LAYOUT.unpack(data)
+        return cls(source, destination, id, protocol)
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False):
+    """struct fragment."""
+
+    SIZE: ClassVar[int] = 4
+    LAYOUT: ClassVar[Struct] = Struct("<2s2s")
+    DIGEST: ClassVar[str] = "3618a96a"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source_port", 0), Field("destination_port", 2),)
+    source_port: int
+    destination_port: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.source_port.to_bytes(2, "big"), self.destination_port.to_bytes(2, "big"))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        source_port, destination_port = cls.LAYOUT.unpack(data)
+        return cls(int.from_bytes(source_port, "big"), int.from_bytes(destination_port, "big"))
+
+
+class Allowance(msgspec.Struct, frozen=True, gc=False):
+    """struct allowance."""
+
+    SIZE: ClassVar[int] = 8
+    LAYOUT: ClassVar[Struct] = Struct("<Q")
+    DIGEST: ClassVar[str] = "6a3101b4"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("next", 0),)
+    next: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.next)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 class NameKey(msgspec.Struct, frozen=True, gc=False):
     """struct name_key."""
 
@@ -707,11 +805,14 @@ TABLES: dict[str, Table] = {
     "affinity": Table("lru_hash", AffinityKey, Affinity, "0"),
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
+    "vips": Table("hash", Addr, Vip, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
     "reasons": Table("percpu_array", None, ReasonCount, "0"),
     "flows": Table("array", None, Row, "BPF_F_MMAPABLE"),
+    "fragments": Table("lru_hash", FragmentKey, Fragment, "0"),
+    "allowances": Table("percpu_array", None, Allowance, "0"),
     "connected": Table("sk_storage", None, Peer, "BPF_F_NO_PREALLOC"),
     "unconnected": Table("sk_storage", None, Peers, "BPF_F_NO_PREALLOC"),
 }

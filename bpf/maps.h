@@ -42,6 +42,9 @@ TABLE("lpm_trie", struct range_key, struct range, ranges, MAX_ranges, BPF_F_NO_P
 /* This node's own addresses. Agent. */
 TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_NO_PREALLOC);
 
+/* Addresses of services. Agent. */
+TABLE("hash", struct addr, struct vip, vips, MAX_vips, BPF_F_NO_PREALLOC);
+
 /* What else the programs know of the node; one entry. Agent. */
 TABLE("array", __u32, struct node, node, MAX_node, BPF_F_MMAPABLE);
 
@@ -56,6 +59,12 @@ TABLE("percpu_array", __u32, struct reason_count, reasons, MAX_reasons, 0);
 
 /* Connections from outside. Data path; the agent only reads. */
 TABLE("array", __u32, struct row, flows, MAX_flows, BPF_F_MMAPABLE);
+
+/* Ports of packets that come in fragments. Data path. */
+TABLE("lru_hash", struct fragment_key, struct fragment, fragments, MAX_fragments, 0);
+
+/* How fast this node answers packets that end here. Data path. */
+TABLE("percpu_array", __u32, struct allowance, allowances, MAX_allowances, 0);
 
 /* The peer of a connected socket; goes with the socket. Data path. */
 #define SK_STORAGE(_name, _leaf) \

@@ -8,6 +8,7 @@ verifier's own words before it.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import subprocess
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from bcc import BPF
 
 
+TAILS = "tails"
+"""The table of tail calls, pinned beside the programs."""
+
+
 class Program(NamedTuple):
     """One program: its C function and how it is loaded (include/uapi/linux/bpf.h)."""
 
@@ -32,6 +37,8 @@ class Program(NamedTuple):
     """enum bpf_prog_type."""
     attach_type: int
     """enum bpf_attach_type, -1: none."""
+    tail: int = -1
+    """Its place in the table `tails` of its C file: others hand over to it. -1: none."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -118,6 +125,11 @@ def _load(module: BPF, job: Job) -> None:
     for program in job.programs:
         function = module.load_func(program.name, program.kind, None, program.attach_type)
         libbpf.pin(function.fd, str(folder / program.name))
+        if program.tail >= 0:
+            module["tails"][ctypes.c_int(program.tail)] = ctypes.c_int(function.fd)
+    if any(program.tail >= 0 for program in job.programs):
+        # The kernel empties such a table with its last descriptor or pin.
+        libbpf.pin(module["tails"].map_fd, str(folder / TAILS))
 
 
 def _do(job: Job) -> None:

@@ -44,7 +44,16 @@ DEVICE_HOOKS = (
 )
 """In the order of attaching: answers can be translated before requests are."""
 
-PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
+TAILS = (
+    Program("lb_odd_in", _SCHED_CLS, -1, tail=0),
+    Program("lb_odd_out", _SCHED_CLS, -1, tail=1),
+    Program("lb_icmp", _SCHED_CLS, -1, tail=2),
+    Program("lb_flow", _SCHED_CLS, -1, tail=3),
+    Program("lb_answer", _SCHED_CLS, -1, tail=4),
+)
+"""What the hooks' programs hand over to, by enum tail of bpf/tail.h."""
+
+PROGRAMS = (*(hook.program for hook in DEVICE_HOOKS), *TAILS)
 
 
 class _Filter(NamedTuple):
@@ -122,7 +131,8 @@ def attached(device: str) -> dict[str, int]:
 def wanted(programs: Path) -> dict[str, int]:
     """The kernel's ids of the pinned programs, as `attached` has them. Raises OSError."""
     found = {}
-    for program in PROGRAMS:
+    for hook in DEVICE_HOOKS:
+        program = hook.program
         pinned = libbpf.open_pin(str(programs / program.name))
         found[program.name] = libbpf.program_id(pinned)
         os.close(pinned)

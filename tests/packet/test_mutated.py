@@ -14,6 +14,7 @@ from tests.packet.bench import Bench
 from tests.packet.case import Verdict
 from tests.packet.net import V4, V6, Net, offered
 from tests.packet.packets import Make, answer, has_right_checksums, recomputed, tcp, udp
+from tests.packet.sums import wrong
 
 Mutation = Callable[[bytes], bytes]
 LINK = 14
@@ -116,8 +117,11 @@ def check(bench: Bench, frame: bytes, program: str, base: Ends, *, forth: bool) 
     """Neither a stranger's packet nor a stranger's byte is changed, and good sums stay good."""
     before = sum(bench.counted().values())
     ran = bench.run(program, frame)
-    dropped = sum(bench.counted().values()) - before
-    assert dropped == (ran.verdict == Verdict.DROP)
+    counted = sum(bench.counted().values()) - before
+    if counted and ran.verdict == Verdict.SEND:  # a refusal
+        assert not wrong(ran.packet)
+        return
+    assert counted == (ran.verdict == Verdict.DROP)
     sent = ends_of(frame)
     ours = sent is not None and is_ours(sent, base, program, forth=forth)
     if not ours:
