@@ -32,13 +32,6 @@ static __always_inline int decline(struct __sk_buff *ctx, __u32 reason)
 	return drop(reason);
 }
 
-/* It ends here, since it is longer than `mtu`. */
-static __always_inline int decline_length(struct __sk_buff *ctx, __u32 mtu)
-{
-	ctx->cb[NOTE_MTU] = mtu;
-	return decline(ctx, REASON_TOO_BIG);
-}
-
 /* What packet.h does not read, of a packet that comes in. */
 static __always_inline int receive_odd(struct __sk_buff *ctx)
 {

@@ -96,8 +96,10 @@ static __always_inline int forward(struct __sk_buff *ctx, const struct pkt *pkt,
 	if (pkt->hops <= 1)
 		return decline(ctx, REASON_HOP_LIMIT);
 	answer = look_up_way(ctx, pkt, to, longest(ctx, pkt), &fib);
-	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return decline_length(ctx, fib.mtu_result);
+	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		ctx->cb[NOTE_MTU] = fib.mtu_result;
+		return decline(ctx, REASON_TOO_BIG);
+	}
 	if (!is_way(answer))
 		return drop(REASON_NO_ROUTE);
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))

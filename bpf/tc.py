@@ -16,8 +16,8 @@ from pyroute2 import IPRoute, NetlinkError
 
 from bpf import libbpf
 from bpf.module import Program
+from bpf.texts import LB_IN, LB_OUT
 
-_SCHED_CLS = 3  # enum bpf_prog_type
 _EGRESS, _INGRESS = 0xFFFFFFF3, 0xFFFFFFF2  # TC_H_CLSACT with TC_H_MIN_*; linux/pkt_sched.h
 _CLSACT_HANDLE = 0xFFFF0000
 _BPF_ID = 11  # TCA_BPF_ID; linux/pkt_cls.h
@@ -39,21 +39,12 @@ class Hook(NamedTuple):
 
 
 DEVICE_HOOKS = (
-    Hook(Program("lb_out", _SCHED_CLS, -1), _EGRESS),
-    Hook(Program("lb_in", _SCHED_CLS, -1), _INGRESS),
+    Hook(LB_OUT, _EGRESS),
+    Hook(LB_IN, _INGRESS),
 )
 """In the order of attaching: answers can be translated before requests are."""
 
-TAILS = (
-    Program("lb_odd_in", _SCHED_CLS, -1, tail=0),
-    Program("lb_odd_out", _SCHED_CLS, -1, tail=1),
-    Program("lb_icmp", _SCHED_CLS, -1, tail=2),
-    Program("lb_flow", _SCHED_CLS, -1, tail=3),
-    Program("lb_answer", _SCHED_CLS, -1, tail=4),
-)
-"""What the hooks' programs hand over to, by enum tail of bpf/tail.h."""
-
-PROGRAMS = (*(hook.program for hook in DEVICE_HOOKS), *TAILS)
+PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
 
 
 class _Filter(NamedTuple):
@@ -131,8 +122,7 @@ def attached(device: str) -> dict[str, int]:
 def wanted(programs: Path) -> dict[str, int]:
     """The kernel's ids of the pinned programs, as `attached` has them. Raises OSError."""
     found = {}
-    for hook in DEVICE_HOOKS:
-        program = hook.program
+    for program in PROGRAMS:
         pinned = libbpf.open_pin(str(programs / program.name))
         found[program.name] = libbpf.program_id(pinned)
         os.close(pinned)

@@ -19,11 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf import libbpf, tc
+from bpf import libbpf
 from bpf.layout import Allowance, Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
+from bpf.texts import LB
 from lb.address import parse
 from lb.config import Settings
 from lb.here import Addresses
@@ -110,9 +111,9 @@ class Bench:
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
-        programs = self._pins.build("lb.c", tc.PROGRAMS, SIZES, {"HAVE_SET_RETVAL": "0"})
+        programs = self._pins.build("lb.c", LB.programs, SIZES, {"HAVE_SET_RETVAL": "0"})
         self._programs = {
-            one.name: libbpf.open_pin(str(programs / one.name)) for one in tc.PROGRAMS
+            one.name: libbpf.open_pin(str(programs / one.name)) for one in LB.programs
         }
         self._flows = self._pins.open_array("flows")
         self._affinity = self._pins.open_hash("affinity")

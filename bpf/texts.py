@@ -1,0 +1,28 @@
+"""Every text that is compiled, and what is loaded of it. Not for where it is attached.
+
+All texts know all tables; the agent has those compiled side by side that it needs.
+"""
+
+from __future__ import annotations
+
+from bpf.link import GUARD, SOCKET_HOOKS
+from bpf.module import Program, Text
+
+_SCHED_CLS, _XDP = 3, 6  # enum bpf_prog_type
+
+LB_IN = Program("lb_in", _SCHED_CLS, -1)
+LB_OUT = Program("lb_out", _SCHED_CLS, -1)
+LB_XDP = Program("lb_xdp", _XDP, 37)  # BPF_XDP
+
+TAILS = (
+    Program("lb_odd_in", _SCHED_CLS, -1, tail=0),
+    Program("lb_odd_out", _SCHED_CLS, -1, tail=1),
+    Program("lb_icmp", _SCHED_CLS, -1, tail=2),
+    Program("lb_flow", _SCHED_CLS, -1, tail=3),
+    Program("lb_answer", _SCHED_CLS, -1, tail=4),
+)
+"""What LB_IN and LB_OUT hand over to, by enum tail of bpf/tail.h."""
+
+SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
+LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
+XDP = Text("xdp.c", (LB_XDP,))
