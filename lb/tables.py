@@ -67,6 +67,7 @@ class Tables:
     loads: Array
     ranges: Hash
     names: Hash
+    vips: Hash
 
 
 def in_kernel(pins: Pins) -> Tables:
@@ -80,6 +81,7 @@ def in_kernel(pins: Pins) -> Tables:
         loads=pins.open_array("loads"),
         ranges=pins.open_hash("ranges"),
         names=pins.open_hash("names"),
+        vips=pins.open_hash("vips"),
     )
 
 
@@ -98,4 +100,5 @@ def in_memory(sizes: Mapping[str, int] = SIZES) -> Tables:
         loads=array("loads"),
         ranges=MemoryHash(sizes["ranges"]),
         names=MemoryHash(sizes["names"]),
+        vips=MemoryHash(sizes["vips"]),
     )
