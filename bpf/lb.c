@@ -78,7 +78,9 @@ int lb_odd_in(struct __sk_buff *ctx)
 	}
 	if (odd.part == PART_LATER && !find_ports(&pkt, &odd))
 		return find_vip(&pkt.ends.destination) ? drop(REASON_FRAGMENT) : PACKET_NEXT;
-	note_odd(ctx, &pkt, &odd);
+	if (odd.part == PART_FIRST)
+		keep_ports(&pkt, &odd);
+	note_odd(ctx, &pkt);
 	tails.call(ctx, TAIL_FLOW);
 	return PACKET_NEXT;
 }
@@ -87,19 +89,14 @@ int lb_odd_in(struct __sk_buff *ctx)
 int lb_flow(struct __sk_buff *ctx)
 {
 	struct pkt pkt = {};
-	struct odd odd = {};
 	struct flow *flow;
 	enum side side;
 	int verdict;
 
-	if (!read_noted(ctx, &pkt, &odd))
+	if (!read_noted(ctx, &pkt))
 		return PACKET_NEXT;
 	flow = flow_of(ctx, &pkt, &side, &verdict);
-	if (!flow)
-		return verdict;
-	if (odd.part == PART_FIRST)
-		keep_ports(&pkt, &odd);
-	return send(ctx, &pkt, flow, side);
+	return flow ? send(ctx, &pkt, flow, side) : verdict;
 }
 
 /* Errors about packets of flows, and pings of services. */
@@ -128,12 +125,13 @@ int lb_odd_out(struct __sk_buff *ctx)
 		return is_icmp_error(&pkt, &odd) ? send_error(ctx, &pkt, &odd) : PACKET_NEXT;
 	if (odd.part == PART_LATER && !find_ports(&pkt, &odd))
 		return PACKET_NEXT;
-	flow = find_back_by_client(&pkt);
-	if (!flow || !is_answer(flow, &pkt))
-		return PACKET_NEXT;
 	if (odd.part == PART_FIRST)
 		keep_ports(&pkt, &odd);
-	return restore(ctx, &pkt, flow);
+	note_odd(ctx, &pkt);
+	if (!read_noted(ctx, &pkt))
+		return PACKET_NEXT;
+	flow = find_back_by_client(&pkt);
+	return flow && is_answer(flow, &pkt) ? restore(ctx, &pkt, flow) : PACKET_NEXT;
 }
 
 /* A packet that ends here, from whichever of our programs. */

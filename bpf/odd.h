@@ -113,19 +113,17 @@ static __always_inline bool read_odd(struct packet_ctx *ctx, struct pkt *pkt, st
 	return load(ctx, odd->icmp, &odd->type, 1) && load(ctx, odd->icmp + 1, &odd->code, 1);
 }
 
-/* Leaves to lb_flow what read_odd has found out; there the verifier sees numbers, and not all the
- * ways to them, which would be too many for it. */
-static __always_inline void note_odd(struct __sk_buff *ctx, const struct pkt *pkt,
-				     const struct odd *odd)
+/* Puts down what read_odd has found out, for read_noted to take up. There the verifier sees but
+ * numbers, and not all the ways to them, of which each would be followed to its end. */
+static __always_inline void note_odd(struct __sk_buff *ctx, const struct pkt *pkt)
 {
 	ctx->cb[NOTE_L4] = pkt->l4;
-	ctx->cb[NOTE_KIND] = pkt->protocol | pkt->tcp << 8 | odd->part << 16;
+	ctx->cb[NOTE_KIND] = pkt->protocol | pkt->tcp << 8;
 	ctx->cb[NOTE_PORTS] = pkt->ends.source_port | pkt->ends.destination_port << 16;
-	ctx->cb[NOTE_ID] = odd->id;
 }
 
-/* What note_odd left, and the rest from the packet. */
-static __always_inline bool read_noted(struct __sk_buff *ctx, struct pkt *pkt, struct odd *odd)
+/* What note_odd put down, and the rest from the packet. */
+static __always_inline bool read_noted(struct __sk_buff *ctx, struct pkt *pkt)
 {
 	__u32 ports = ctx->cb[NOTE_PORTS], kind = ctx->cb[NOTE_KIND];
 	struct fragment_of fragment;
@@ -138,8 +136,6 @@ static __always_inline bool read_noted(struct __sk_buff *ctx, struct pkt *pkt, s
 	pkt->tcp = kind >> 8;
 	pkt->ends.source_port = ports;
 	pkt->ends.destination_port = ports >> 16;
-	odd->part = kind >> 16;
-	odd->id = ctx->cb[NOTE_ID];
 	return read_length(ctx, pkt);
 }
 

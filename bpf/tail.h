@@ -21,10 +21,9 @@ enum tail {
 enum note {
 	NOTE_REASON = 0, /* to lb_answer: enum reason */
 	NOTE_MTU = 1,    /* to lb_answer: octets of an IP packet */
-	NOTE_L4 = 0,     /* to lb_flow, these four: see odd.h */
+	NOTE_L4 = 0,     /* to lb_flow, these three: see odd.h */
 	NOTE_KIND = 1,
 	NOTE_PORTS = 2,
-	NOTE_ID = 3,
 };
 
 BPF_PROG_ARRAY(tails, TAILS);

@@ -135,7 +135,7 @@ def test_another_packets_first(bench: Bench, net: Net, what: str) -> None:
 
 
 def test_nobody_serves(bench: Bench, net: Net, l4: Make) -> None:
-    """The first is refused once, with all that it needs; the others are dropped."""
+    """The first is answered, and the others are dropped in silence, for the same reason."""
     bench.give(offered(net, l4))
     first, *others = cut(long(l4(net.client, 40000, net.vip, 80)))
     ran = bench.run("lb_in", bytes(first))
@@ -143,7 +143,7 @@ def test_nobody_serves(bench: Bench, net: Net, l4: Make) -> None:
     assert wrong(ran.packet) == []
     assert network(Ether(ran.packet)).src == net.vip
     for one in others:
-        play(bench, Case("later", None, one, Verdict.DROP, None, {Reason.FRAGMENT: 1}))
+        play(bench, Case("later", None, one, Verdict.DROP, None, {Reason.NO_BACKEND: 1}))
 
 
 def test_the_last_hop(bench: Bench, net: Net, l4: Make) -> None:
