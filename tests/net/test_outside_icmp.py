@@ -156,6 +156,8 @@ SMALL = {
 @pytest.fixture(params=SMALL)
 def small(request: pytest.FixtureRequest, world: World) -> Iterator[str]:
     """Only 1300 octets fit somewhere on the way, of which neither end knows."""
+    for host in (world.cluster.client, *world.cluster.nodes, *world.pods.values()):
+        host.run("sh", "-ec", "ip route flush cache; ip -6 route flush cache")
     with contextmanager(SMALL[request.param])(world):
         yield request.param
 
