@@ -32,6 +32,12 @@ struct icmp_header {
 	__be32 word;
 };
 
+/* Refusals, after which nothing of the packet's kind would be taken either. */
+static __always_inline bool is_refusal(__u32 reason)
+{
+	return reason == REASON_NO_BACKEND || reason == REASON_NO_SERVICE_PORT;
+}
+
 /* The whole of what RFC 1122, 3.2.2 and RFC 4443, 2.4 (e) forbid to answer, but for what never
  * comes here: link-layer broadcasts, and destinations that are no single host. */
 static __always_inline bool may_answer(const struct pkt *pkt, const struct odd *odd, __u32 reason)
@@ -41,7 +47,7 @@ static __always_inline bool may_answer(const struct pkt *pkt, const struct odd *
 
 	if (is_icmp_error(pkt, odd) || odd->part == PART_LATER)
 		return false;
-	if (reason == REASON_NO_BACKEND && pkt->tcp & TCP_RST)
+	if (is_refusal(reason) && pkt->tcp & TCP_RST)
 		return false;
 	if (!pkt->v4) {
 		first = bpf_ntohl(source->word[0]) >> 24;
@@ -249,7 +255,7 @@ static __always_inline int answer(struct __sk_buff *ctx, __u32 reason, __u32 mtu
 		return drop(reason);
 	if (!is_allowed())
 		return drop(REASON_ANSWER_LIMIT);
-	if (reason == REASON_NO_BACKEND && pkt.protocol == IPPROTO_TCP && is_simple(&pkt)) {
+	if (is_refusal(reason) && pkt.protocol == IPPROTO_TCP && is_simple(&pkt)) {
 		made = make_reset(ctx, &pkt, &to);
 	} else {
 		word_error(&pkt, reason, mtu, &icmp);

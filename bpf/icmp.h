@@ -152,12 +152,12 @@ static __always_inline int receive_error(struct __sk_buff *ctx, const struct pkt
 		if (!translate(&quote.back, flow, SIDE_CLIENT, &back))
 			return drop(REASON_NO_ROUTE);
 		outer.destination = flow->backend;
-		if (flow->mode != FORWARDING_LOCAL)
+		if (flow->mode == FORWARDING_SNAT)
 			outer.source = back.source;
 	}
 	if (!rewrite_quote(ctx, pkt, odd, &quote, &back, &outer))
 		return drop(REASON_REWRITE);
-	if (same_address(&outer.destination, &flow->backend) && flow->mode == FORWARDING_LOCAL)
+	if (same_address(&outer.destination, &flow->backend) && flow->mode != FORWARDING_SNAT)
 		return hand_to_stack(ctx, pkt, &outer);
 	return forward(ctx, pkt, &outer);
 }

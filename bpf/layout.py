@@ -52,6 +52,7 @@ class FrontendFlag(IntEnum):
     """enum frontend_flag."""
 
     RANGES = 1
+    DSR = 2
 
 
 class View(IntEnum):
@@ -107,6 +108,8 @@ class AddressFlag(IntEnum):
 
     LOCAL = 1
     NODE_PORT = 2
+    CLUSTER_IP = 4
+    PEER = 8
 
 
 class VipFlag(IntEnum):
@@ -142,6 +145,7 @@ class Forwarding(IntEnum):
 
     LOCAL = 0
     SNAT = 1
+    DSR = 2
 
 
 class FlowState(IntEnum):
@@ -182,6 +186,12 @@ class AnswerLimit(IntEnum):
     AT_ONCE = 1000
 
 
+class DsrRowSize(IntEnum):
+    """enum dsr_row_size."""
+
+    WAYS = 4
+
+
 class NameKind(IntEnum):
     """enum name_kind."""
 
@@ -203,8 +213,11 @@ class Reason(IntEnum):
     HOP_LIMIT = 7
     REWRITE = 8
     TOO_BIG = 9
-    ANSWER_LIMIT = 10
-    FRAGMENT = 11
+    NOT_SERVED = 10
+    NO_SERVICE_PORT = 11
+    UNALLOCATED = 12
+    ANSWER_LIMIT = 13
+    FRAGMENT = 14
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -506,6 +519,27 @@ class Vip(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
+class CidrKey(msgspec.Struct, frozen=True, gc=False):
+    """struct cidr_key."""
+
+    SIZE: ClassVar[int] = 20
+    LAYOUT: ClassVar[Struct] = Struct("<I16s")
+    DIGEST: ClassVar[str] = "a5a304da"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("prefix", 0), Field("address", 4),)
+    prefix: int
+    address: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.prefix, self.address)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        prefix, address = cls.LAYOUT.unpack(data)
+        return cls(prefix, address)
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
@@ -720,6 +754,94 @@ class Allowance(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
+class DsrFlow(msgspec.Struct, frozen=True, gc=False):
+    """struct dsr_flow."""
+
+    SIZE: ClassVar[int] = 32
+    LAYOUT: ClassVar[Struct] = Struct("<16s2sHIII")
+    DIGEST: ClassVar[str] = "c5978184"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("port", 16), Field("tag", 18), Field("backend", 20), Field("generation", 24), Field("used", 28),)
+    client: bytes
+    port: int
+    tag: int
+    backend: int
+    generation: int
+    used: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.client, self.port.to_bytes(2, "big"), self.tag, self.backend, self.generation, self.used)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        client, port, tag, backend, generation, used = cls.LAYOUT.unpack(data)
+        return cls(client, int.from_bytes(port, "big"), tag, backend, generation, used)
+
+
+class DsrRow(msgspec.Struct, frozen=True, gc=False):
+    """struct dsr_row."""
+
+    SIZE: ClassVar[int] = 128
+    LAYOUT: ClassVar[Struct] = Struct("<128s")
+    DIGEST: ClassVar[str] = "f4ff21b7"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("flow", 0),)
+    flow: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.flow)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
+class Hop(msgspec.Struct, frozen=True, gc=False):
+    """struct hop."""
+
+    SIZE: ClassVar[int] = 32
+    LAYOUT: ClassVar[Struct] = Struct("<QIH6s6s6x")
+    DIGEST: ClassVar[str] = "2c0f3d82"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("until", 0), Field("device", 8), Field("octets", 12), Field("source", 14), Field("destination", 20),)
+    until: int
+    device: int
+    octets: int
+    source: bytes
+    destination: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.until, self.device, self.octets, self.source, self.destination)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        until, device, octets, source, destination = cls.LAYOUT.unpack(data)
+        return cls(until, device, octets, source, destination)
+
+
+class Scratch(msgspec.Struct, frozen=True, gc=False):
+    """struct scratch."""
+
+    SIZE: ClassVar[int] = 256
+    LAYOUT: ClassVar[Struct] = Struct("<256s")
+    DIGEST: ClassVar[str] = "3a22186f"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("word", 0),)
+    word: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(_pack("<32Q", *self.word))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        word, = cls.LAYOUT.unpack(data)
+        return cls(_unpack("<32Q", word))
+
+
 class NameKey(msgspec.Struct, frozen=True, gc=False):
     """struct name_key."""
 
@@ -807,6 +929,7 @@ TABLES: dict[str, Table] = {
     "loads": Table("array", None, Load, "BPF_F_MMAPABLE"),
     "affinity": Table("lru_hash", AffinityKey, Affinity, "0"),
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
+    "cidrs": Table("lpm_trie", CidrKey, Range, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "vips": Table("hash", Addr, Vip, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
@@ -814,6 +937,9 @@ TABLES: dict[str, Table] = {
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
     "reasons": Table("percpu_array", None, ReasonCount, "0"),
     "flows": Table("array", None, Row, "BPF_F_MMAPABLE"),
+    "dsr_flows": Table("array", None, DsrRow, "BPF_F_MMAPABLE"),
+    "hops": Table("array", None, Hop, "BPF_F_MMAPABLE"),
+    "scratches": Table("percpu_array", None, Scratch, "0"),
     "fragments": Table("lru_hash", FragmentKey, Fragment, "0"),
     "allowances": Table("percpu_array", None, Allowance, "0"),
     "connected": Table("sk_storage", None, Peer, "BPF_F_NO_PREALLOC"),

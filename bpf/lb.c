@@ -20,11 +20,15 @@
 #include "fragment.h"
 #include "icmp.h"
 #include "ping.h"
+#include "unwrap.h"
+#include "mss.h"
 
 /* tc ingress of a device. */
 int lb_in(struct __sk_buff *ctx)
 {
-	return receive(ctx);
+	int verdict;
+
+	return unwrap(ctx, &verdict) ? verdict : receive(ctx);
 }
 
 /* Does the backend answer this flow, or a client that came straight to it from the same port
@@ -39,18 +43,30 @@ static __always_inline bool is_answer(struct flow *flow, const struct pkt *pkt)
 	return false;
 }
 
+/* Does a packet that is no answer ask for a cluster IP that no service has? What has begun is
+ * not looked at any more: TCP pays with its first packet only. */
+static __always_inline bool is_lost(const struct pkt *pkt)
+{
+	if (pkt->protocol == IPPROTO_TCP && !(pkt->tcp & TCP_SYN))
+		return false;
+	return in_service_cidr(&pkt->ends.destination);
+}
+
 /* An answer of a backend on this node gets the service's end. */
 static __always_inline int restore(struct __sk_buff *ctx, const struct pkt *pkt, struct flow *flow)
 {
 	struct ends to = pkt->ends;
 
 	touch(flow, pkt, SIDE_BACKEND);
+	if (flow->mode == FORWARDING_DSR && pkt->tcp & TCP_SYN && !clamp_mss(ctx, pkt))
+		return drop(REASON_REWRITE);
 	to.source = flow->frontend;
 	to.source_port = flow->frontend_port;
 	return rewrite(ctx, pkt, &to) ? PACKET_NEXT : drop(REASON_REWRITE);
 }
 
-/* tc egress of a device: answers of backends on this node. */
+/* tc egress of a device: answers of backends on this node; and what asks for a cluster IP ends
+ * here, which would else follow the default route out of the cluster. */
 int lb_out(struct __sk_buff *ctx)
 {
 	struct pkt pkt = {};
@@ -61,7 +77,9 @@ int lb_out(struct __sk_buff *ctx)
 		return PACKET_NEXT;
 	}
 	flow = find_back_by_client(&pkt);
-	return flow && is_answer(flow, &pkt) ? restore(ctx, &pkt, flow) : PACKET_NEXT;
+	if (flow && is_answer(flow, &pkt))
+		return restore(ctx, &pkt, flow);
+	return is_lost(&pkt) ? drop(REASON_UNALLOCATED) : PACKET_NEXT;
 }
 
 /* What lb_in could not read: ICMP, fragments, IPv6 extension headers. */
@@ -89,14 +107,8 @@ int lb_odd_in(struct __sk_buff *ctx)
 int lb_flow(struct __sk_buff *ctx)
 {
 	struct pkt pkt = {};
-	struct flow *flow;
-	enum side side;
-	int verdict;
 
-	if (!read_noted(ctx, &pkt))
-		return PACKET_NEXT;
-	flow = flow_of(ctx, &pkt, &side, &verdict);
-	return flow ? send(ctx, &pkt, flow, side) : verdict;
+	return read_noted(ctx, &pkt) ? carry(ctx, &pkt) : PACKET_NEXT;
 }
 
 /* Errors about packets of flows, and pings of services. */

@@ -89,6 +89,7 @@ static __always_inline bool read_odd(struct packet_ctx *ctx, struct pkt *pkt, st
 {
 	__be16 kind = kind_of(ctx);
 
+	pkt->device = device_of(ctx);
 	if (kind == bpf_htons(ETH_P_IP)) {
 		if (!read_odd_v4(ctx, pkt, odd))
 			return false;
@@ -128,6 +129,8 @@ static __always_inline bool read_noted(struct __sk_buff *ctx, struct pkt *pkt)
 	__u32 ports = ctx->cb[NOTE_PORTS], kind = ctx->cb[NOTE_KIND];
 	struct fragment_of fragment;
 
+	pkt->device = device_of(ctx);
+	pkt->odd = 1;
 	if (kind_of(ctx) == bpf_htons(ETH_P_IP) ? !read_v4(ctx, pkt, &fragment)
 						: !read_v6(ctx, pkt))
 		return false;

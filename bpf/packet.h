@@ -8,6 +8,7 @@
 #include "service.h"
 
 #define FRAGMENT_MASK bpf_htons(0x3fff) /* more fragments, or an offset (RFC 791) */
+#define DONT_FRAGMENT bpf_htons(0x4000)
 
 enum tcp_flag {
 	TCP_FIN = 1,
@@ -28,10 +29,15 @@ struct pkt {
 	struct ends ends;
 	__u32 l4;     /* where TCP or UDP begins; 0: it has neither, so no ports to rewrite */
 	__u32 octets; /* of the IP packet */
+	__u32 device; /* where it is, by index; read once: clang would keep the address of the field,
+		       * and the verifier refuses to read a context but by its own offsets */
 	__u8 protocol;
 	__u8 tcp; /* enum tcp_flag; 0 for UDP */
 	__u8 hops;
 	__u8 v4;
+	__u8 tos;   /* or traffic class */
+	__u8 whole; /* it may not be fragmented */
+	__u8 odd;   /* odd.h has read it, and packet.h could not */
 };
 
 /* Of which packet a fragment is one, and where it belongs. */
@@ -55,6 +61,8 @@ static __always_inline bool read_v4(struct packet_ctx *ctx, struct pkt *pkt,
 	pkt->ends.destination.word[3] = ip.daddr;
 	pkt->protocol = ip.protocol;
 	pkt->hops = ip.ttl;
+	pkt->tos = ip.tos;
+	pkt->whole = !!(ip.frag_off & DONT_FRAGMENT);
 	pkt->l4 = ETH_HLEN + ip.ihl * 4;
 	pkt->octets = bpf_ntohs(ip.tot_len);
 	pkt->v4 = 1;
@@ -72,6 +80,8 @@ static __always_inline bool read_v6(struct packet_ctx *ctx, struct pkt *pkt)
 	__builtin_memcpy(&pkt->ends.destination, &ip.daddr, sizeof(ip.daddr));
 	pkt->protocol = ip.nexthdr;
 	pkt->hops = ip.hop_limit;
+	pkt->tos = ip.priority << 4 | ip.flow_lbl[0] >> 4;
+	pkt->whole = 1;
 	pkt->l4 = ETH_HLEN + sizeof(ip);
 	pkt->octets = sizeof(ip) + bpf_ntohs(ip.payload_len);
 	return true;
@@ -106,6 +116,7 @@ static __always_inline bool read_packet(struct packet_ctx *ctx, struct pkt *pkt)
 	struct fragment_of fragment = {};
 	__be16 kind = kind_of(ctx);
 
+	pkt->device = device_of(ctx);
 	if (kind == bpf_htons(ETH_P_IP)) {
 		if (!read_v4(ctx, pkt, &fragment) || fragment.place)
 			return false;

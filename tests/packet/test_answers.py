@@ -81,6 +81,17 @@ def test_no_endpoint_refuses_tcp(bench: Bench, net: Net, kind: str, flags: str) 
         assert reset.ack == (0xFFFFFFF0 + octets) % (1 << 32)
 
 
+def test_another_port_of_a_cluster_ip(bench: Bench, net: Net, l4: Make) -> None:
+    """The service is there, and has no such port."""
+    bench.give(offered(net, l4, net.there, kind="cluster"))
+    sent = l4(net.client, 40000, net.vip, 81)
+    got = answered(bench, sent, Reason.NO_SERVICE_PORT)
+    if l4 is udp:
+        check_error(net, got, sent, UNREACHABLE[net])
+    else:
+        assert str(got[TCP].flags) == "RA"
+
+
 @pytest.mark.parametrize("flags", ["R", "RA"])
 def test_a_reset_is_never_answered(bench: Bench, net: Net, flags: str) -> None:
     """Else two of a kind would go on for ever."""

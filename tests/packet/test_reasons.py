@@ -17,10 +17,12 @@ NOT_OF_ONE_PACKET = {
     Reason.NONE: "is none",
     Reason.NO_MEMORY: "only sockets need memory",
     Reason.REWRITE: "no packet of these rows makes the kernel refuse",
+    Reason.NOT_SERVED: "in test_dsr.py",
     Reason.NO_PORT: "has a test of its own: it takes thousands of packets",
     Reason.NO_BACKEND: "is answered: test_answers.py",
     Reason.HOP_LIMIT: "is answered: test_answers.py",
     Reason.TOO_BIG: "is answered: test_answers.py",
+    Reason.NO_SERVICE_PORT: "is answered: test_answers.py",
     Reason.ANSWER_LIMIT: "test_answers.py",
     Reason.FRAGMENT: "test_fragments.py",
 }
@@ -34,12 +36,21 @@ def _rows(net: Net, l4: Make) -> tuple[Case, ...]:
 
     near = "198.51.100.0/29" if net is V4 else "2001:db8:51::/125"
     nowhere = f"{net.at(net.nowhere, BACKEND)} n3"
-    return (
+    rows = [
         dropped("outside the source ranges", Reason.SOURCE_RANGE, net.here, ranges=(near,)),
         dropped("outside, without a backend", Reason.SOURCE_RANGE, ranges=(near,)),
         dropped("Local policy, none here", Reason.NO_LOCAL_BACKEND, net.there, local=True),
         dropped("no way to the backend", Reason.NO_ROUTE, nowhere),
-    )
+    ]
+    there = offered(net, l4, net.there, kind="cluster")
+    stray = l4(net.client, 40000, "10.97.1.2" if net is V4 else "fd00:10:97::2", 80)
+    rows += [
+        Case(
+            "out to an address of a ServiceCIDR", (there,), stray, Verdict.DROP, None,
+            {Reason.UNALLOCATED: 1}, "lb_out",
+        ),
+    ]  # fmt: skip
+    return tuple(rows)
 
 
 ROWS = [
