@@ -25,10 +25,15 @@ import msgspec
 
 from bpf import layout, libbpf
 from bpf.code import Codes, digest, keep, kept, load, portable
+from bpf.create import create_tails
 from bpf.source import HERE, joined
 
 if TYPE_CHECKING:
     from bcc import BPF
+
+
+TAILS = "tails"
+"""The table of tail calls, pinned beside the programs."""
 
 
 class Program(NamedTuple):
@@ -39,6 +44,8 @@ class Program(NamedTuple):
     """enum bpf_prog_type."""
     attach_type: int
     """enum bpf_attach_type, -1: none."""
+    tail: int = -1
+    """Its place in the table `tails` of its C file: others hand over to it. -1: none."""
 
 
 class Text(NamedTuple):
@@ -159,7 +166,8 @@ def _compiled(job: Job) -> Codes:
     module = BPF(text=joined(job.source), cflags=_flags(job))
     _guard_tables(module, job)
     handle = ctypes.c_void_p(module.module)
-    tables = {lib.bpf_table_fd(handle, name.encode()): name for name in layout.TABLES}
+    names = [*layout.TABLES, TAILS]
+    tables = {lib.bpf_table_fd(handle, name.encode()): name for name in names}
     return {
         program.name: portable(module.dump_func(program.name.encode()), tables)
         for program in job.programs
@@ -171,14 +179,23 @@ def _pin(job: Job, codes: Codes) -> None:
 
     def table(name: str) -> int:
         if name not in opened:
-            opened[name] = libbpf.open_pin(job.pins[name])
+            is_here = name == TAILS  # the one table that each build has of its own
+            opened[name] = create_tails() if is_here else libbpf.open_pin(job.pins[name])
         return opened[name]
 
     folder = Path(job.folder)
     folder.mkdir(parents=True)
     for program in job.programs:
-        descriptor = load(*program, codes[program.name], table)
-        libbpf.pin(descriptor, str(folder / program.name))
+        name, kind, attach_type, tail = program
+        descriptor = load(name, kind, attach_type, codes[name], table)
+        libbpf.pin(descriptor, str(folder / name))
+        if tail >= 0:
+            libbpf.update(
+                table(TAILS), tail.to_bytes(4, "little"), descriptor.to_bytes(4, "little")
+            )
+    if TAILS in opened:
+        # The kernel empties such a table with its last descriptor or pin.
+        libbpf.pin(opened[TAILS], str(folder / TAILS))
 
 
 def _do(job: Job) -> None:

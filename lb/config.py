@@ -159,7 +159,7 @@ def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
             flag = FLAGS.get(name, f"--max-{name}")
             raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
         fits[name] = -(-count // PER_ENTRY.get(name, 1))
-    fits["loads"] = fits["backends"]
+    fits["loads"], fits["vips"] = fits["backends"], fits["frontends"]
     # Beside the node's own there, every service's cluster IP.
     fits["addresses"] += fits["services"] - SIZES["services"]
     # A service has a name in each family, and nodes and zones have theirs.

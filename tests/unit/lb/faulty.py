@@ -14,7 +14,7 @@ from lb.tables import Tables, in_memory
 
 SIZES = {
     "frontends": 64, "services": 32, "slots": 64, "rings": 8192, "backends": 128, "loads": 128,
-    "ranges": 64, "names": 64,
+    "ranges": 64, "names": 64, "vips": 64,
 }  # fmt: skip
 
 
@@ -182,5 +182,6 @@ def watched(sizes: Mapping[str, int] | None = None) -> Watch:
         loads=FaultyArray(watch, plain.loads, "loads"),
         ranges=FaultyHash(watch, plain.ranges),
         names=FaultyHash(watch, plain.names),
+        vips=FaultyHash(watch, plain.vips),
     )
     return watch
