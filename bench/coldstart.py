@@ -1,7 +1,8 @@
 """How long an agent takes from its start until everything is applied, and the memory it needs.
 
-`python -m bench.coldstart [--source WHICH] [SERVICES ...]`, 10 endpoints a service. `nothing`: no
-pins, so the programs are compiled; `restart`: all is there from the agent before. From exec to
+`python -m bench.coldstart [--source WHICH] [SERVICES ...]`, 10 endpoints a service. `nothing`: a
+node's very first start, whose programs are compiled; `boot`: no pins, but what was compiled before
+is in its files; `restart`: all is there from the agent before. From exec to
 READY=1, with the phases of `bench.phases`, of which some overlap. Memory is the agent's peak
 (VmHWM), without the compiler's process. The API server is the bed's, on the same machine: `server
 s` is its CPU time. Best of a few starts.
@@ -43,7 +44,7 @@ def timed_command(phases: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in (*added, "BENCH_START"):
+        for name in (*added, "BENCH_START", "TIDEGATE_CACHE"):
             os.environ.pop(name, None)
 
 
@@ -109,15 +110,22 @@ SOURCES = {"manifests": from_manifests, "api": from_api_server}
 def starts(subject: Subject, phases: Path, services: int) -> list[dict[str, Value]]:
     """A row for each way to start; the fastest start of each."""
     agent = subject.agent
-    found: dict[str, list[dict[str, Value]]] = {"nothing": [], "restart": []}
+    found: dict[str, list[dict[str, Value]]] = {"nothing": [], "restart": [], "boot": []}
+    kept = phases.with_name("cache")
     with timed_command(phases):
         for _ in range(STARTS):
-            for runs in found.values():
+            for way, runs in found.items():
+                os.environ["TIDEGATE_CACHE"] = str(kept) if way == "boot" else ""
+                if way == "boot" and not kept.exists():  # something has to be kept first
+                    agent.start(timeout=120)
+                    agent.stop()
+                    agent.tidegate("cleanup")
                 runs.append(started(agent, phases, subject.server))
                 if agent.status()["services"] != services:
                     raise AssertionError(agent.tidegate("status", check=False).stdout)
                 agent.stop()
-            agent.tidegate("cleanup")
+                if way != "nothing":
+                    agent.tidegate("cleanup")
     rows = []
     for way, runs in found.items():
         best = min(runs, key=lambda run: run["ready s"])

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -27,7 +27,7 @@ from bpf.pins import Pins
 from lb.plan import Plan, Unit
 from lb.restore import restore
 from lb.tables import in_kernel
-from tests.bed import Agent, Cluster, Process, until
+from tests.bed import Agent, BedError, Cluster, Process, until
 from tests.bed.apiserver import ApiServer
 from tests.bed.host import PROBES
 from tests.bed.manifests import endpoint, endpoint_slice, node, port, service, slice_port
@@ -164,6 +164,14 @@ class Soak:
         time.sleep(self.dice.uniform(0.0, 0.5))
         self.agent.start(timeout=120)
 
+    def kill_young_agent(self) -> None:
+        """SIGKILL as it starts."""
+        self.agent.kill()
+        with suppress(BedError):
+            self.agent.start(timeout=self.dice.uniform(0.1, 1.5))
+        self.agent.kill()
+        self.agent.start(timeout=120)
+
     def restart_agent(self) -> None:
         """As an upgrade does it."""
         self.agent.stop()
@@ -173,7 +181,8 @@ class Soak:
         """Faults, a few seconds apart, for so long."""
         faults: list[Callable[[], None]] = [
             self.server_away, self.gone_in_stream, self.gone_at_once, self.garbage, self.cut,
-            self.refusals, self.forgotten_page, self.kill_agent, self.restart_agent,
+            self.refusals, self.forgotten_page, self.kill_agent, self.kill_young_agent,
+            self.restart_agent,
             *([self.silence] if silences else []),
         ]  # fmt: skip
         deadline = time.monotonic() + seconds
@@ -243,7 +252,7 @@ def _soak(one: Soak, seconds: float, seed: int, *, silences: bool) -> dict[str, 
         "seed": seed,
         "changes": one.churn.changes,
         "faults": sum(one.faults.values()),
-        "agent starts": 1 + sum(one.faults[name] for name in ("kill_agent", "restart_agent")),
+        "agent starts": 1 + sum(count for name, count in one.faults.items() if "agent" in name),
         "units": len(after),
         "different": len(different),
         "connects": seen["connects"],

@@ -44,12 +44,13 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
-/* Which of a service's lists a packet may choose from. */
-static __always_inline __u32 view_of(const struct frontend *frontend)
+/* Which of a service's lists a packet may choose from. A pod, of another node or without a socket
+ * that we see, passes by an external policy, as those do whose sockets we see. */
+static __always_inline __u32 view_of(const struct pkt *pkt, const struct frontend *frontend)
 {
 	if (frontend->type == FRONTEND_CLUSTER_IP)
 		return VIEW_CLUSTER_IP;
-	return FROM_PODS ? VIEW_INSIDE : VIEW_OUTSIDE;
+	return FROM_PODS || in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
 }
 
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
@@ -158,7 +159,7 @@ static __always_inline struct backend *pick(const struct pkt *pkt, const struct 
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = view_of(frontend);
+	view = view_of(pkt, frontend);
 	if (!view_count(service->view[view])) {
 		*verdict = empty(service->view[view]);
 		return NULL;

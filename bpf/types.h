@@ -157,10 +157,19 @@ struct node_address {
 	__u32 flags; /* enum address_flag */
 };
 
-/* A range that cluster IPs are taken from. */
+/* Whose addresses a prefix holds; the longest prefix counts. */
+enum cidr_kind {
+	CIDR_SERVICES = 1, /* cluster IPs are taken from it: a ServiceCIDR */
+	CIDR_PODS = 2,     /* pods that are known by their address: detectLocalMode */
+};
+
 struct cidr_key {
 	__u32 prefix; /* bits of the address that count */
 	struct addr address;
+};
+
+struct cidr {
+	__u32 kinds; /* enum cidr_kind */
 };
 
 /* Values that change while programs run; those that do not are compile-time constants. */

@@ -26,7 +26,7 @@ from lb.devices import Devices
 from lb.errors import KernelRefused, TidegateError
 from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
-from lb.here import Addresses, Identity, ServiceRanges
+from lb.here import Addresses, Cidrs, Identity
 from lb.letterbox import Letterbox
 from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
@@ -101,12 +101,10 @@ class Agent:
             addresses,
             self._reap,
             identify=identity.update,
-            allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
+            allocate=Cidrs(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
-        self._ports = Ports(
-            settings, self.controller, self.fail, self._metrics(), self._events.record
-        )
+        self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
         letterbox.lead_to(self.controller)
 
@@ -119,7 +117,7 @@ class Agent:
         server.start()
         self._reaper.start()
         self._neighbours.start()
-        self._ports.start()
+        self._ports.start(self._metrics())
         self._events.record(of_node(self._settings.node_name, "Starting"))
         for target, name in (
             (self._watch_devices, "devices"),
@@ -162,7 +160,7 @@ class Agent:
         drops = functools.partial(counted, self._pins)
         scrape = scraper(
             TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
-            KubeProxyCollector(self.controller, lambda: self._ports.asked, self._api),
+            KubeProxyCollector(self.controller, self._ports.asked, self._api),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 

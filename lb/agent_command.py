@@ -119,12 +119,6 @@ def _later(function: Any) -> Any:
     help="To backends of other nodes: in this node's name, or so that they answer the client "
     "themselves; hybrid does that for TCP.",
 )
-@click.option(
-    "--program-cache",
-    default="/var/cache/tidegate",
-    show_default=True,
-    help="Folder for what the compiler made, so that the next start is quick; empty: none.",
-)
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -266,7 +260,7 @@ def _protect(score: int) -> None:
     try:
         Path("/proc/self/oom_score_adj").write_text(str(score))
     except OSError as error:
-        log.info("oomScoreAdj %d: %s", score, error.strerror)
+        log.log(logs.V2, "oomScoreAdj %d: %s", score, error.strerror)
 
 
 def _settings(flags: dict[str, Any], found: Effective) -> Settings:
@@ -294,7 +288,6 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         algorithm=Algorithm(flags["algorithm"]),
         cgroup=cgroup,
         bpffs=flags["bpffs"],
-        program_cache=Path(flags["program_cache"]) if flags["program_cache"] else None,
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
         sizes=table_sizes(sizes),

@@ -89,8 +89,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of services without an annotation for it."""
     cgroup: Path
     bpffs: Path
-    program_cache: Path | None = None
-    """What the compiler made, for the next start."""
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""

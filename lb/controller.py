@@ -46,7 +46,7 @@ class Controller:
         reap: Callable[[Work], None],
         *,
         identify: Callable[[Collection[Address]], None] = lambda _: None,
-        allocate: Callable[[Collection[Prefix]], object] = lambda _: None,
+        allocate: Callable[[Collection[Prefix], Collection[Prefix]], object] = lambda *_: None,
     ) -> None:
         self.settings = settings
         self.reconciler = reconciler
@@ -263,14 +263,14 @@ class Controller:
             addresses = [address for address, _ in self._known]
             self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
             self._identify(here.addresses)
-            self._allocate(self.store.service_cidrs())
+            self._follow_pods(node.pod_cidrs if node else ())
+            self._allocate(self.store.service_cidrs(), self.pods.prefixes.values())
         except OSError as error:
             self.error = f"addresses: {error}"
         self._news |= self.error != before
         changed = here != self.here
         self._tell_addresses(here)
         self.here = here
-        self._follow_pods(node.pod_cidrs if node else ())
         return changed
 
     def _follow_pods(self, pod_cidrs: Sequence[Prefix]) -> None:

@@ -28,6 +28,7 @@ from tests.bed.apihttp import Http, cut
 from tests.bed.apiroles import NODE_PROXIER, Rules, allowed
 from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
 from tests.bed.authority import Authority
+from tests.bed.kubeconfig import write_kubeconfig
 
 _Loader = yaml.CSafeLoader
 _GONE = event("ERROR", b'{"kind":"Status","code":410,"reason":"Expired","message":"too old"}')
@@ -121,30 +122,7 @@ class ApiServer:
 
         `authority`: the file that is to hold the authority; else it is part of the kubeconfig.
         """
-        cluster = {"server": self.url}
-        if authority is None:
-            pem = base64.b64encode(self.authority.pem).decode()
-            cluster["certificate-authority-data"] = pem
-        else:
-            cluster["certificate-authority"] = str(authority)
-        path.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "current-context": "bed",
-                    "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed"}}],
-                    "clusters": [{"name": "bed", "cluster": cluster}],
-                    "users": [
-                        {
-                            "name": "bed",
-                            "user": {key.replace("_", "-"): value for key, value in user.items()},
-                        }
-                    ],
-                }
-            )
-        )
-        return path
+        return write_kubeconfig(path, self.url, authority or self.authority.pem, user)
 
     @property
     def url(self) -> str:

@@ -25,13 +25,12 @@ from bpf.pins import Pins
 from bpf.texts import LB, LB_XDP, POD, XDP
 from lb.address import parse, parse_prefix
 from lb.config import Settings
-from lb.here import Addresses, ServiceRanges
+from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.tables import SIZES, in_kernel
 from lb.xdp import Xdp
-from tests.bed.agent import PROGRAMS
 from tests.bed.process import run
 from tests.packet.given import Given
 
@@ -72,6 +71,8 @@ ethtool -K router gro on > /dev/null
 
 RANGES = ("10.97.0.0/16", "fd00:10:97::/112")
 """ServiceCIDRs; services' own addresses are in neither."""
+PODS = ("10.245.0.0/16", "fd00:10:245::/48")
+"""Where pods of this cluster are known to be; no client of most rows is one."""
 _AGENT = Settings(node_name=HERE.name, cgroup=Path(), bpffs=Path(), api_socket=Path())
 
 
@@ -92,7 +93,7 @@ class Bench:
     """The programs, their tables and their namespace. `folder` is an empty one on a bpffs."""
 
     def __init__(self, folder: Path) -> None:
-        self._pins = Pins(folder, PROGRAMS)
+        self._pins = Pins(folder)
         self._namespace = _new_namespace()
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
@@ -118,7 +119,9 @@ class Bench:
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
         self._addresses.update(HERE.addresses, HERE.addresses, peers)
-        ServiceRanges(self._pins.open_hash("cidrs")).update(map(parse_prefix, RANGES))
+        Cidrs(self._pins.open_hash("cidrs")).update(
+            [*map(parse_prefix, RANGES)], [*map(parse_prefix, PODS)]
+        )
         with entered(self._path):
             table = self._pins.open_array("devices")
             self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)
