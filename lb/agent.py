@@ -28,11 +28,13 @@ from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices, xdp_reason
 from lb.errors import KernelRefused
+from lb.healing import Healer
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
 from lb.looking import exclusive
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
+from lb.repairs import checks
 from lb.reserved import reserve
 from lb.show import counted
 from lb.sources import Source
@@ -70,7 +72,7 @@ class Agent:
         self._xdp = xdp
         self._programs, on_devices = self._build()
         self._builds = (self._programs, on_devices)
-        note = reserve()
+        note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
         self._devices = Devices(settings.devices, on_devices, note)
@@ -89,6 +91,10 @@ class Agent:
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._letterbox.lead_to(self.controller)
+        self._healer = Healer(
+            checks(self._pins, self._programs, settings, self._devices, self.controller, identity),
+            settings.repair_seconds,
+        )
 
     def run(self) -> None:
         """Serve until told to stop. Raises KernelRefused if it cannot begin to."""
@@ -132,7 +138,9 @@ class Agent:
         from lb.metrics import TidegateCollector, serve  # noqa: PLC0415 - who switched it off pays not
 
         drops = functools.partial(counted, self._pins)
-        collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
+        collector = TidegateCollector(
+            self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
+        )
         serve(collector, self._settings.metrics)
 
     def _build(self) -> tuple[Path, Path]:
@@ -198,6 +206,7 @@ class Agent:
                 self._end()
                 return
         self._reaper.give(Work(everywhere=True))
+        self._healer.start()
         path = os.environ.get("NOTIFY_SOCKET")
         if path:
             address = "\0" + path[1:] if path.startswith("@") else path

@@ -11,7 +11,16 @@ from typing import Any
 import click
 import yaml
 
-from lb.config import RING_SLOTS, Settings, listen, node_ips, node_name, ring_slots, table_sizes
+from lb.config import (
+    REPAIR_SECONDS,
+    RING_SLOTS,
+    Settings,
+    listen,
+    node_ips,
+    node_name,
+    ring_slots,
+    table_sizes,
+)
 from lb.errors import BadInput, TidegateError
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
@@ -125,6 +134,14 @@ def _later(function: Any) -> Any:
     metavar="ADDRESS:PORT",
     help="Where Prometheus metrics are served; empty: nowhere.",
 )
+@click.option(
+    "--repair-interval",
+    type=click.FloatRange(0),
+    default=REPAIR_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look for what others took off or altered, and put it back; 0: never.",
+)
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -223,6 +240,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
+        repair_seconds=flags["repair_interval"],
         sizes=table_sizes(sizes),
     )
 

@@ -15,8 +15,9 @@ class Addresses:
     """The table `addresses`. Not thread-safe."""
 
     def __init__(self, table: Hash, settings: Settings) -> None:
-        self._table, self._settings = table, settings
-        self._written = dict(table.items())
+        self.table, self._settings = table, settings
+        self.written = dict(table.items())
+        """Packed entries that the table holds."""
         self.local: dict[Address, int] = {}
         """Flags (`AddressFlag`) by address, as they are in the table."""
 
@@ -31,13 +32,13 @@ class Addresses:
             primary=primary,
         )
         wanted = {bytes(a): NodeAddress(flags).pack() for a, flags in self.local.items()}
-        changed = {k: v for k, v in wanted.items() if self._written.get(k) != v}
-        gone = self._written.keys() - wanted.keys()
+        changed = {k: v for k, v in wanted.items() if self.written.get(k) != v}
+        gone = self.written.keys() - wanted.keys()
         if changed:
-            self._table.put(changed)
+            self.table.put(changed)
         if gone:
-            self._table.remove(gone)
-        self._written = wanted
+            self.table.remove(gone)
+        self.written = wanted
         return bool(changed or gone)
 
 
@@ -46,14 +47,21 @@ class Identity:
 
     def __init__(self, table: Array, netns: int) -> None:
         self._table, self._netns = table, netns
+        self._wanted = b""
 
     def update(self, primary: Collection[Address]) -> None:
         """Make the table say so; zeros where a family has no address. Raises OSError."""
         own = {family(address): bytes(address) for address in primary}
         v4, v6 = (own.get(one, bytes(16)) for one in (Family.IPV4, Family.IPV6))
-        wanted = Node(self._netns, v4, v6).pack()
-        if self._table.read(0) != wanted:
-            self._table.write(0, wanted)
+        self._wanted = Node(self._netns, v4, v6).pack()
+        self.mend()
+
+    def mend(self) -> bool:
+        """See to it that the table says what it was last told; False: it already did."""
+        if not self._wanted or self._table.read(0) == self._wanted:
+            return False
+        self._table.write(0, self._wanted)
+        return True
 
 
 def one_of_each(addresses: Collection[Address]) -> tuple[Address, ...]:

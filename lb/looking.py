@@ -61,7 +61,7 @@ def clean(bpffs: Path) -> list[str]:
         off = take_off()
     except NetlinkError as error:
         raise KernelRefused(f"filters of devices: {error}") from error
-    release()
+    release(bpffs)
     found = [*(f"filters of {device}" for device in off)]
     found += [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
     Pins(bpffs).remove()
