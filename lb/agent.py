@@ -94,6 +94,7 @@ class Agent:
         self._healer = Healer(
             checks(self._pins, self._programs, settings, self._devices, self.controller, identity),
             settings.repair_seconds,
+            told=self.controller.note,
         )
 
     def run(self) -> None:
@@ -244,7 +245,8 @@ class Agent:
             "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
         }
         with controller.lock:
-            return status(controller, self._hooks(), self._reaper.ended, features)
+            answer = status(controller, self._hooks(), self._reaper.ended, features)
+        return answer | {"repairs": dict(self._healer.repairs)}
 
     def _hooks(self) -> dict[str, bool]:
         links, cgroup = self._pins.links, self._settings.cgroup

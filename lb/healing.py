@@ -6,7 +6,6 @@ is looked at, nor how it is put right: that is `lb.repairs` and `lb.mending`.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
@@ -21,7 +20,7 @@ SHARE = 0.04
 """Of one CPU, at most."""
 PIECE_SECONDS = 0.0005
 """How long a change may have to wait for a piece."""
-LINES = 5
+LINES = 16
 """Of one kind that a round logs; then their number."""
 
 
@@ -43,6 +42,7 @@ class Healer:
     """A thread that makes rounds. `clock` is in seconds, `pause` waits so many.
 
     A round begins `interval` seconds after the one before it did, or when that one is through.
+    `told` is called after a check that had to put anything back.
     """
 
     def __init__(
@@ -50,16 +50,17 @@ class Healer:
         checks: Sequence[Check],
         interval: float,
         *,
+        told: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.repairs = Counter({check.what: 0 for check in checks})
         """How many things were put back, by `Check.what`."""
         self._checks, self._interval = checks, interval
-        self._clock = clock
+        self._clock, self._told = clock, told
         self._stopped = threading.Event()
         self._pause = pause or self._stopped.wait
-        self._told: dict[str, str] = {}
+        self._errors: dict[str, str] = {}
 
     def start(self) -> None:
         """Begin, unless the interval is 0."""
@@ -109,10 +110,12 @@ class Healer:
             self._pause(spent * (1 / SHARE - 1))
 
     def _tell(self, what: str, lines: Sequence[str], error: str) -> None:
-        for line in itertools.islice(lines, LINES):
+        for line in lines[:LINES]:
             log.warning("put back: %s", line)
         if len(lines) > LINES:
             log.warning("put back: %d more of %s", len(lines) - LINES, what)
-        if error and self._told.get(what) != error:
+        if error and self._errors.get(what) != error:
             log.warning("could not check %s: %s", what, error)
-        self._told[what] = error
+        self._errors[what] = error
+        if lines:
+            self._told()

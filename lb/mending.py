@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bpf.layout import BackendState, Line, NameKind, RangeKey, ServiceFlag
 from bpf.layout import Service as ServiceRecord
 from bpf.maps import Array, Hash
-from lb.address import Address, show
+from lb.address import Address, family, show
 from lb.here import Addresses
 from lb.names import packed, show_key, text_of
 from lb.placing import AFFINITY, STATE, Placed, members, packed_backend
@@ -193,7 +193,7 @@ def _listed(plan: Plan, view: int) -> Iterator[tuple[Address, int]]:
 
 def _frontend(key: bytes) -> str:
     try:
-        return f"frontend {show_key(key)}"
+        return f"frontend {show_key(key)} ({family(Address(key[:16])).label})"
     except ValueError:
         return f"frontend {key.hex()}"
 
