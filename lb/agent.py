@@ -208,6 +208,11 @@ class Agent:
                 return
         self._reaper.give(Work(everywhere=True))
         self._healer.start()
+        if self._settings.takes_over:
+            from lb import takeover  # noqa: PLC0415 - loads much of netlink, once
+
+            arguments = (self.controller.answers, self._stop)
+            threading.Thread(target=takeover.watch, args=arguments, daemon=True).start()
         path = os.environ.get("NOTIFY_SOCKET")
         if path:
             address = "\0" + path[1:] if path.startswith("@") else path

@@ -142,6 +142,14 @@ def _later(function: Any) -> Any:
     metavar="SECONDS",
     help="How often to look for what others took off or altered, and put it back; 0: never.",
 )
+@click.option(
+    "--kube-proxy-rules",
+    type=click.Choice(["auto", "remove", "keep"]),
+    default="auto",
+    show_default=True,
+    help="What becomes of rules that kube-proxy left on this node once all services are served; "
+    "auto: remove them if services come from an API server.",
+)
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -219,6 +227,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         raise BadInput("--manifests stands in place of --kubeconfig and --master: give one of them")
     cgroup = default_cgroup(flags["cgroup"], required=True)
     assert cgroup is not None  # noqa: S101 - required
+    rules = flags["kube_proxy_rules"]
     sizes = {
         "services": flags["max_services"], "frontends": flags["max_frontends"],
         "backends": flags["max_backends"], "slots": flags["max_slots"],
@@ -241,6 +250,8 @@ def _settings(flags: dict[str, Any]) -> Settings:
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
         repair_seconds=flags["repair_interval"],
+        # A trial on files must not take the services of a live cluster off its node.
+        takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
         sizes=table_sizes(sizes),
     )
 

@@ -62,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Listen | None = None
     repair_seconds: float = REPAIR_SECONDS
     """0: never."""
+    takes_over: bool = False
+    """Are the rules that kube-proxy left removed once all is applied?"""
     """Where metrics are served; None: nowhere."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""

@@ -56,13 +56,15 @@ def clean(bpffs: Path) -> list[str]:
     """Remove all pins, and with them what is attached; their names. Raises BadInput, OSError."""
     if not is_bpffs(bpffs):
         return []  # no agent pins there, and whatever lies there is not ours
+    from lb.takeover import give_back  # noqa: PLC0415 - loads much of netlink
+
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
     try:
         off = take_off()
     except NetlinkError as error:
         raise KernelRefused(f"filters of devices: {error}") from error
     release(bpffs)
-    found = [*(f"filters of {device}" for device in off)]
+    found = [*(f"filters of {device}" for device in off), *give_back()]
     found += [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
     Pins(bpffs).remove()
     os.close(lock)
