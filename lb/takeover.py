@@ -40,6 +40,9 @@ _LEGACY = {
 """The older kind of iptables is asked only where it has tables: asking makes them."""
 _NFT = ("iptables-nft", "ip6tables-nft")
 
+REST_SECONDS = 2.0
+"""Whoever was in the midst of a connect when our programs came still sends its first packet to the
+service, and needs kube-proxy's rules once more."""
 Serves = Callable[[int, bytes, int], bool]
 """Is there a frontend of ours at protocol, address and port?"""
 
@@ -66,6 +69,8 @@ def is_back() -> bool:
 
 def watch(serves: Serves, stop: threading.Event, *, seconds: float = 60.0) -> None:
     """Take over, and look once more after a while. For a thread of its own; raises nothing."""
+    if stop.wait(REST_SECONDS):
+        return
     for line in take_over(serves):
         log.info("kube-proxy left this, and it is gone now: %s", line)
     if stop.wait(seconds):
