@@ -52,6 +52,7 @@ class FrontendFlag(IntEnum):
     """enum frontend_flag."""
 
     RANGES = 1
+    DSR = 2
 
 
 class View(IntEnum):
@@ -107,6 +108,7 @@ class AddressFlag(IntEnum):
 
     LOCAL = 1
     NODE_PORT = 2
+    PEER = 4
 
 
 class PeerFlag(IntEnum):
@@ -122,11 +124,21 @@ class PeersSize(IntEnum):
     PEERS = 16
 
 
+class DeviceFlag(IntEnum):
+    """enum device_flag."""
+
+    ETHERNET = 1
+    SENDS = 2
+    RETURNS = 4
+    GENERIC = 8
+
+
 class Forwarding(IntEnum):
     """enum forwarding."""
 
     LOCAL = 0
     SNAT = 1
+    DSR = 2
 
 
 class FlowState(IntEnum):
@@ -160,6 +172,12 @@ class RowSize(IntEnum):
     WAYS = 8
 
 
+class DsrRowSize(IntEnum):
+    """enum dsr_row_size."""
+
+    WAYS = 4
+
+
 class NameKind(IntEnum):
     """enum name_kind."""
 
@@ -180,6 +198,8 @@ class Reason(IntEnum):
     NO_ROUTE = 6
     HOP_LIMIT = 7
     REWRITE = 8
+    TOO_BIG = 9
+    NOT_SERVED = 10
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -532,6 +552,27 @@ class Peers(msgspec.Struct, frozen=True, gc=False):
         return cls(peer, next)
 
 
+class Device(msgspec.Struct, frozen=True, gc=False):
+    """struct device."""
+
+    SIZE: ClassVar[int] = 8
+    LAYOUT: ClassVar[Struct] = Struct("<6sB1x")
+    DIGEST: ClassVar[str] = "6f8e27a5"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("mac", 0), Field("flags", 6),)
+    mac: bytes
+    flags: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.mac, self.flags)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        mac, flags = cls.LAYOUT.unpack(data)
+        return cls(mac, flags)
+
+
 class Flow(msgspec.Struct, frozen=True, gc=False):
     """struct flow."""
 
@@ -590,6 +631,94 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         """The record in `data`. Raises struct.error if the size is off."""
         lock, crowded, forth, back, flow = cls.LAYOUT.unpack(data)
         return cls(lock, crowded, _unpack("<8I", forth), _unpack("<8I", back), flow)
+
+
+class DsrFlow(msgspec.Struct, frozen=True, gc=False):
+    """struct dsr_flow."""
+
+    SIZE: ClassVar[int] = 32
+    LAYOUT: ClassVar[Struct] = Struct("<16s2sHIII")
+    DIGEST: ClassVar[str] = "c5978184"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("port", 16), Field("tag", 18), Field("backend", 20), Field("generation", 24), Field("used", 28),)
+    client: bytes
+    port: int
+    tag: int
+    backend: int
+    generation: int
+    used: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.client, self.port.to_bytes(2, "big"), self.tag, self.backend, self.generation, self.used)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        client, port, tag, backend, generation, used = cls.LAYOUT.unpack(data)
+        return cls(client, int.from_bytes(port, "big"), tag, backend, generation, used)
+
+
+class DsrRow(msgspec.Struct, frozen=True, gc=False):
+    """struct dsr_row."""
+
+    SIZE: ClassVar[int] = 128
+    LAYOUT: ClassVar[Struct] = Struct("<128s")
+    DIGEST: ClassVar[str] = "f4ff21b7"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("flow", 0),)
+    flow: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.flow)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
+class Hop(msgspec.Struct, frozen=True, gc=False):
+    """struct hop."""
+
+    SIZE: ClassVar[int] = 32
+    LAYOUT: ClassVar[Struct] = Struct("<QIH6s6s6x")
+    DIGEST: ClassVar[str] = "2c0f3d82"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("until", 0), Field("device", 8), Field("octets", 12), Field("source", 14), Field("destination", 20),)
+    until: int
+    device: int
+    octets: int
+    source: bytes
+    destination: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.until, self.device, self.octets, self.source, self.destination)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        until, device, octets, source, destination = cls.LAYOUT.unpack(data)
+        return cls(until, device, octets, source, destination)
+
+
+class Scratch(msgspec.Struct, frozen=True, gc=False):
+    """struct scratch."""
+
+    SIZE: ClassVar[int] = 256
+    LAYOUT: ClassVar[Struct] = Struct("<256s")
+    DIGEST: ClassVar[str] = "3a22186f"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("word", 0),)
+    word: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(_pack("<32Q", *self.word))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        word, = cls.LAYOUT.unpack(data)
+        return cls(_unpack("<32Q", word))
 
 
 class NameKey(msgspec.Struct, frozen=True, gc=False):
@@ -681,9 +810,13 @@ TABLES: dict[str, Table] = {
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
+    "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
     "reasons": Table("percpu_array", None, ReasonCount, "0"),
     "flows": Table("array", None, Row, "BPF_F_MMAPABLE"),
+    "dsr_flows": Table("array", None, DsrRow, "BPF_F_MMAPABLE"),
+    "hops": Table("array", None, Hop, "BPF_F_MMAPABLE"),
+    "scratches": Table("percpu_array", None, Scratch, "0"),
     "connected": Table("sk_storage", None, Peer, "BPF_F_NO_PREALLOC"),
     "unconnected": Table("sk_storage", None, Peers, "BPF_F_NO_PREALLOC"),
 }

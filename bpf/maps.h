@@ -45,6 +45,9 @@ TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_
 /* What else the programs know of the node; one entry. Agent. */
 TABLE("array", __u32, struct node, node, MAX_node, BPF_F_MMAPABLE);
 
+/* Devices by index. Agent. */
+TABLE("array", __u32, struct device, devices, MAX_devices, BPF_F_MMAPABLE);
+
 /* Names by id, for people only. Agent. */
 TABLE("hash", struct name_key, struct name, names, MAX_names, BPF_F_NO_PREALLOC);
 
@@ -53,6 +56,15 @@ TABLE("percpu_array", __u32, struct reason_count, reasons, MAX_reasons, 0);
 
 /* Connections from outside. Data path; the agent only reads. */
 TABLE("array", __u32, struct row, flows, MAX_flows, BPF_F_MMAPABLE);
+
+/* Connections whose answers do not come by. Data path; the agent only reads. */
+TABLE("array", __u32, struct dsr_row, dsr_flows, MAX_dsr_flows, BPF_F_MMAPABLE);
+
+/* Ways to backends. Data path. */
+TABLE("array", __u32, struct hop, hops, MAX_hops, BPF_F_MMAPABLE);
+
+/* Room for a program at work. Data path. */
+TABLE("percpu_array", __u32, struct scratch, scratches, MAX_scratches, 0);
 
 /* The peer of a connected socket; goes with the socket. Data path. */
 #define SK_STORAGE(_name, _leaf) \

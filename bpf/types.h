@@ -28,6 +28,7 @@ enum frontend_type {
 
 enum frontend_flag {
 	FRONTEND_RANGES = 1, /* only sources in `ranges` may come in */
+	FRONTEND_DSR = 2,    /* backends of other nodes answer the client themselves */
 };
 
 struct frontend_key {
@@ -148,6 +149,7 @@ struct range {
 enum address_flag {
 	ADDRESS_LOCAL = 1,     /* one of this node's own */
 	ADDRESS_NODE_PORT = 2, /* accepts node ports */
+	ADDRESS_PEER = 4,      /* another node's: it may hand over packets for pods of this one */
 };
 
 struct node_address {
@@ -189,10 +191,25 @@ struct peers {
 	__u32 pad;
 };
 
+enum device_flag {
+	DEVICE_ETHERNET = 1, /* generic XDP can send through it */
+	DEVICE_SENDS = 2,    /* native XDP of other devices can, too */
+	DEVICE_RETURNS = 4,  /* native XDP sends back what came from it (XDP_TX) */
+	DEVICE_GENERIC = 8,  /* XDP is generic here */
+};
+
+/* A device as XDP knows it, by its index. */
+struct device {
+	__u8 mac[6]; /* its own; all zeros: it has none */
+	__u8 flags;  /* enum device_flag */
+	__u8 pad;
+};
+
 /* How a packet from outside gets to its backend. */
 enum forwarding {
 	FORWARDING_LOCAL = 0, /* the backend is on this node: destination rewritten, handed up */
 	FORWARDING_SNAT = 1,  /* both ends rewritten; the answers come back through this node */
+	FORWARDING_DSR = 2,   /* wrapped for the backend's node, which answers the client itself */
 };
 
 enum flow_state {
@@ -254,6 +271,42 @@ struct row {
 	struct flow flow[8];
 };
 
+/* A connection whose packets are wrapped for a backend elsewhere: what keeps it with its backend,
+ * and no more, since only the client's half comes by. `tag` stands for the frontend, and checks
+ * the rest: an entry that two programs wrote at once belongs to nobody. */
+struct dsr_flow {
+	struct addr client;
+	__be16 port; /* of the client */
+	__u16 tag;   /* 0: free */
+	__u32 backend;
+	__u32 generation; /* of the backend */
+	__u32 used;       /* at the last packet: CLOCK_MONOTONIC in units of 2^30 ns */
+};
+
+/* Flows whose client and frontend hash here: two cache lines. */
+enum dsr_row_size {
+	DSR_WAYS = 4,
+};
+
+struct dsr_row {
+	struct dsr_flow flow[4];
+};
+
+/* The way to a backend as XDP found it last, by backend id. */
+struct hop {
+	__u64 until;  /* ns of CLOCK_MONOTONIC; asked again from then on */
+	__u32 device; /* its index */
+	__u16 octets; /* of the largest IP packet */
+	__u8 source[6];
+	__u8 destination[6];
+	__u8 pad[6];
+};
+
+/* What the 512 bytes of a program's stack have no room for; nothing lasts in it. */
+struct scratch {
+	__u64 word[32];
+};
+
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */
 enum name_kind {
 	NAME_SERVICE = 0, /* "namespace/name/port/protocol/family", by service id */
@@ -281,6 +334,8 @@ enum reason {
 	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
 	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
 	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
+	REASON_TOO_BIG = 9,          /* dropped: too long for the way once it is wrapped */
+	REASON_NOT_SERVED = 10,      /* dropped: handed over by a node for no service known here */
 };
 
 struct reason_count {

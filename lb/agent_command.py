@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from lb.config import (
     table_sizes,
 )
 from lb.errors import BadInput, TidegateError
+from lb.ground import Ground
+from lb.letterbox import reading
+from lb.model import Way
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
 from lb.tables import SIZES
@@ -29,7 +33,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "pod_devices": "auto", "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
+    "pod_devices": "auto", "dsr_dispatch": "ipip", "algorithm": "maglev",
     "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
     "healthz_bind_address": "0.0.0.0:10256",
 }  # fmt: skip
@@ -106,7 +110,16 @@ def _later(function: Any) -> Any:
     "--xdp",
     type=click.Choice(["auto", "native", "generic", "off"]),
     default="auto",
-    hidden=True,
+    show_default=True,
+    help="Before the stack: in the driver, in front of the kernel's own, or by tc alone.",
+)
+@click.option(
+    "--forwarding",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.SNAT.value,
+    show_default=True,
+    help="To backends of other nodes: in this node's name, or so that they answer the client "
+    "themselves; hybrid does that for TCP.",
 )
 @click.option(
     "--nodeport-addresses",
@@ -216,7 +229,7 @@ def agent(context: click.Context, /, **flags: Any) -> None:
     try:
         if flags["bandwidth"] == "on":
             raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
-        _serve(_settings(flags), flags["xdp"])
+        _serve(_settings(flags))
     except TidegateError as error:
         click.echo(f"tidegate: {error}", err=True)
         sys.exit(error.status)
@@ -245,6 +258,8 @@ def _settings(flags: dict[str, Any]) -> Settings:
         localhost_nodeports=flags["iptables_localhost_nodeports"],
         metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        forwarding=Way(flags["forwarding"]),
+        xdp=flags["xdp"],
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
@@ -256,10 +271,14 @@ def _settings(flags: dict[str, Any]) -> Settings:
     )
 
 
-def _serve(settings: Settings, xdp: str) -> None:
-    from lb.agent import Agent  # noqa: PLC0415 - netlink and libbpf, only where needed
+def _serve(settings: Settings) -> None:
+    # Each of these imports takes a while; the compiler, and then the source, work meanwhile.
+    ground = Ground(settings)
+    source, stop = _source(settings), threading.Event()
+    letterbox = reading(source, stop)
+    from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
-    Agent(settings, _source(settings), xdp=xdp).run()
+    Agent(settings, ground, letterbox, stop).run()
 
 
 def _source(settings: Settings) -> Any:
@@ -270,5 +289,8 @@ def _source(settings: Settings) -> Any:
     from lb.sources.kubernetes import KubernetesSource  # noqa: PLC0415
 
     return KubernetesSource(
-        kubeconfig=settings.kubeconfig, master=settings.master, node_name=settings.node_name
+        kubeconfig=settings.kubeconfig,
+        master=settings.master,
+        node_name=settings.node_name,
+        all_nodes=settings.forwarding is not Way.SNAT,
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
+from lb.model import Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
@@ -67,6 +68,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where metrics are served; None: nowhere."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""
+    forwarding: Way = Way.SNAT
+    """How a backend of another node is reached, where the service does not say."""
+    xdp: str = "auto"
+    """`auto`, `native`, `generic` or `off`."""
     cgroup: Path
     bpffs: Path
     api_socket: Path

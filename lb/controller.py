@@ -47,7 +47,9 @@ class Controller:
         self.reconciler = reconciler
         self.addresses = addresses
         self.store = Store(settings.node_name)
-        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.here = Here(
+            settings.node_name, "", one_of_each(settings.node_ips), settings.forwarding
+        )
         self.reports: dict[str, Report] = {}
         self.is_synced = False
         self.revision = 0
@@ -130,7 +132,8 @@ class Controller:
                 if self._news:
                     self._move_on()
                 return
-            everything = self._look_around(anew=touched.node or not self.is_synced)
+            anew = touched.node or touched.peers or not self.is_synced
+            everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
             if first:
@@ -187,11 +190,13 @@ class Controller:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node
-        here = Here(self.here.name, node.zone if node else "", self._primary())
+        here = Here(
+            self.here.name, node.zone if node else "", self._primary(), self.here.forwarding
+        )
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]
-            self._news |= self.addresses.update(addresses, here.addresses)
+            self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
             self._identify(here.addresses)
         except OSError as error:
             self.error = f"addresses: {error}"

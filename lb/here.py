@@ -1,10 +1,10 @@
-"""This node's own addresses in the maps: which they are, and which accept node ports."""
+"""Addresses of nodes in the maps: this one's, those that accept node ports, and other nodes'."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from bpf.layout import Node, NodeAddress
+from bpf.layout import AddressFlag, Node, NodeAddress
 from bpf.maps import Array, Hash
 from lb.address import Address, Family, family
 from lb.config import Settings
@@ -21,8 +21,16 @@ class Addresses:
         self.local: dict[Address, int] = {}
         """Flags (`AddressFlag`) by address, as they are in the table."""
 
-    def update(self, held: Collection[Address], primary: Collection[Address]) -> bool:
-        """Make the table say what the devices hold; False: it already did. Raises OSError."""
+    def update(
+        self,
+        held: Collection[Address],
+        primary: Collection[Address],
+        peers: Collection[Address] = (),
+    ) -> bool:
+        """Make the table say what the devices hold; False: it already did. Raises OSError.
+
+        `peers` are other nodes', which may hand over packets for pods of this one.
+        """
         settings = self._settings
         self.local = accepting(
             held,
@@ -31,7 +39,8 @@ class Addresses:
             localhost=settings.localhost_nodeports,
             primary=primary,
         )
-        wanted = {bytes(a): NodeAddress(flags).pack() for a, flags in self.local.items()}
+        flags = dict.fromkeys(peers, int(AddressFlag.PEER)) | self.local
+        wanted = {bytes(a): NodeAddress(one).pack() for a, one in flags.items()}
         changed = {k: v for k, v in wanted.items() if self.written.get(k) != v}
         gone = self.written.keys() - wanted.keys()
         if changed:

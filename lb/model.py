@@ -56,6 +56,15 @@ class PortName(NamedTuple):
         return f"{self.service}{port}/{self.protocol.name}"
 
 
+class Way(StrEnum):
+    """How a backend of another node is reached: `--forwarding`, `tidegate.io/forwarding`."""
+
+    SNAT = "snat"
+    DSR = "dsr"
+    HYBRID = "hybrid"
+    """DSR for TCP."""
+
+
 class ServicePort(msgspec.Struct, frozen=True, gc=False):
     """`spec.ports[]`. `node_port` 0: none."""
 
@@ -83,6 +92,8 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     external_policy: Policy = Policy.CLUSTER
     affinity_seconds: int = 0
     health_check_node_port: int = 0
+    forwarding: Way | None = None
+    """None: as the node has it."""
     annotations: Mapping[str, str] = {}
     """Only those with the prefix `tidegate.io/`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 from bpf.keep import Keeper
 from bpf.link import GUARD, SOCKET_HOOKS, attach
@@ -20,32 +21,42 @@ from lb.healing import Check
 from lb.here import Identity
 from lb.mending import Mender
 from lb.reserved import is_reserved, reserve
+from lb.xdp import Xdp
 
 
-def checks(  # noqa: PLR0913, PLR0917 - the parts of an agent
-    pins: Pins,
-    programs: Path,
-    settings: Settings,
-    devices: Devices,
-    controller: Controller,
-    identity: Identity,
-) -> tuple[Check, ...]:
+class Parts(NamedTuple):
+    """What an agent has put in place. `programs`: those of sockets."""
+
+    pins: Pins
+    programs: Path
+    devices: Devices
+    xdp: Xdp
+    identity: Identity
+
+
+def checks(settings: Settings, controller: Controller, parts: Parts) -> tuple[Check, ...]:
     """All checks. What the controller writes is looked at under its lock."""
-    keeper = Keeper(pins, [hook.name for hook in (*SOCKET_HOOKS, GUARD)])
+    keeper = Keeper(parts.pins, [hook.name for hook in (*SOCKET_HOOKS, GUARD)])
     mender = Mender(controller.reconciler, controller.addresses)
 
     def tables() -> Iterator[str]:
-        if identity.mend():
+        if parts.identity.mend():
             yield "what the programs know of this node, which was altered"
         yield from mender.mend()
 
+    def packets() -> Iterator[str]:
+        yield from parts.devices.mend()
+        gone = parts.xdp.detached()
+        if gone:
+            parts.xdp.follow(parts.devices.serving)
+            yield from gone
+
     lock, bpffs = controller.lock, settings.bpffs
+    hooks = _Hooks(parts.pins.links, parts.programs, settings.cgroup)
     return (
         Check("pin", lambda: (f"pin {path}, which was removed" for path in keeper.mend()), lock),
-        Check("socket_program", _Hooks(pins.links, programs, settings.cgroup).mend, lock),
-        Check(
-            "packet_program", lambda: iter(devices.mend()), nullcontext(), (OSError, NetlinkError)
-        ),
+        Check("socket_program", hooks.mend, lock),
+        Check("packet_program", packets, nullcontext(), (OSError, NetlinkError)),
         Check("reserved_ports", lambda: _ports(bpffs), nullcontext(), (OSError, ValueError)),
         Check("map", tables, lock),
     )

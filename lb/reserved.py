@@ -4,10 +4,13 @@
 what others reserved there stays. What they had reserved of our own range is remembered in a
 symbolic link, the one thing with a text of its own that a bpffs can hold: like the setting it
 outlives the agent and its container, and not the machine.
+
+`python -m lb.reserved BPFFS` does it for an agent whose container may not write settings.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,7 +79,7 @@ def reserve(bpffs: Path, setting: Path = SETTING) -> str:
 
 
 def _remember(link: Path, text: str) -> None:
-    link.parent.mkdir(exist_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(f"ports:{text}")  # a link to nothing at all is refused
 
@@ -92,3 +95,7 @@ def release(bpffs: Path, setting: Path = SETTING) -> bool:
     link.unlink()
     link.parent.rmdir()
     return True
+
+
+if __name__ == "__main__":
+    sys.exit(reserve(Path(sys.argv[1])))

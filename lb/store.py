@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lb.address import Address
 from lb.model import (
     Change,
     EndpointSlice,
@@ -23,10 +24,14 @@ from lb.model import (
 
 
 class Touched(NamedTuple):
-    """What has to be planned again. `node`: the own Node changed, which touches everything."""
+    """What has to be planned again. `node`: the own Node changed, which touches everything.
+
+    `peers`: addresses of other nodes did, which touches no service.
+    """
 
     services: set[ServiceName]
     node: bool
+    peers: bool
 
 
 class Store:
@@ -36,6 +41,7 @@ class Store:
         self.node: Node | None = None
         self.refused: dict[Key, tuple[Refused, ...]] = {}
         self._node_name = node_name
+        self._peers: dict[str, tuple[Address, ...]] = {}
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
         # Tuples, in order: most services have one slice, and a set of one takes four times as much.
@@ -43,8 +49,8 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched(set(), node=False)
-        node_changed = False
+        touched = Touched(set(), node=False, peers=False)
+        node_changed = peers_changed = False
         for change in changes:
             self._note_refused(change)
             match change.key.kind:
@@ -54,7 +60,12 @@ class Store:
                     self._slice(change, touched.services)
                 case Kind.NODE:
                     node_changed |= self._own_node(change)
-        return touched._replace(node=node_changed)
+                    peers_changed |= self._peer(change)
+        return touched._replace(node=node_changed, peers=peers_changed)
+
+    def peers(self) -> set[Address]:
+        """The addresses of all other nodes that are known."""
+        return {address for addresses in self._peers.values() for address in addresses}
 
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied."""
@@ -103,6 +114,16 @@ class Store:
             names = (*self._of_service.get(new.service, ()), new.name)
             self._of_service[new.service] = tuple(sorted(names))
             touched.add(new.service)
+
+    def _peer(self, change: Change) -> bool:
+        """Another node's addresses; True: they are others than before."""
+        name = change.key.name
+        if name == self._node_name:
+            return False
+        before = self._peers.pop(name, ())
+        if isinstance(change.value, Node):
+            self._peers[name] = change.value.addresses
+        return before != self._peers.get(name, ())
 
     def _own_node(self, change: Change) -> bool:
         """Other nodes decide nothing here; a Node that vanished stays as it was last seen."""

@@ -58,22 +58,33 @@ def own_node(name: str) -> Resource:
     return Resource("node", "/api/v1/nodes", "v1", "Node", selectors)
 
 
+ALL_NODES = Resource("nodes", "/api/v1/nodes", "v1", "Node", {})
+
+
 class KubernetesSource:
     """Raises BadInput when the configuration cannot be used."""
 
     def __init__(
-        self, *, kubeconfig: str, master: str, node_name: str, timing: Timing | None = None
+        self,
+        *,
+        kubeconfig: str,
+        master: str,
+        node_name: str,
+        all_nodes: bool = False,
+        timing: Timing | None = None,
     ) -> None:
         self._timing = timing or Timing()
         self._access = Access(kubeconfig, master, self._timing)
-        self._node = own_node(node_name)
+        self._node = ALL_NODES if all_nodes else own_node(node_name)
+        self._all_nodes = (ALL_NODES.name,) if all_nodes else ()
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
         faring = Faring(inbox, "kubernetes", self._access.location)
         gate = Gate(
             inbox,
-            needed=(SERVICES.name, SLICES.name),
+            # Without the other nodes, packets that they hand over would be turned away.
+            needed=(SERVICES.name, SLICES.name, *self._all_nodes),
             wished=(self._node.name,),
             patience=self._timing.node,
         )

@@ -13,13 +13,14 @@ from typing import TypeVar
 from msgspec import UNSET
 
 from lb.address import Address, Family, Prefix, family
-from lb.model import Policy, Protocol, Service, ServiceName, ServicePort
+from lb.model import Policy, Protocol, Service, ServiceName, ServicePort, Way
 from lb.sources import objects
 from lb.sources.notes import Notes, brief
 
 C = TypeVar("C", bound=Enum)
 
 PREFIX = "tidegate.io/"
+FORWARDING = PREFIX + "forwarding"
 LONGEST_ANNOTATION = 256 * 1024
 """Characters; Kubernetes allows no more for all annotations of an object together."""
 DEFAULT_AFFINITY, LONGEST_AFFINITY = 10800, 86400
@@ -80,6 +81,7 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
             if spec.type == "LoadBalancer" and external_policy is Policy.LOCAL
             else 0
         ),
+        forwarding=_forwarding(item.metadata.annotations or {}, notes),
         annotations=_annotations(item.metadata.annotations or {}, notes),
     )
 
@@ -200,6 +202,18 @@ def _affinity(spec: objects.ServiceSpec, notes: Notes) -> int:
 def _health_check_node_port(number: int | None, notes: Notes) -> int:
     """The port on which load balancers ask for health; 0 for none."""
     return (notes.port("spec.healthCheckNodePort", number) or 0) if number else 0
+
+
+def _forwarding(annotations: Mapping[str, str | None], notes: Notes) -> Way | None:
+    """How its backends on other nodes are reached; None: as the node has it."""
+    value = annotations.get(FORWARDING)
+    if value is None:
+        return None
+    try:
+        return Way(value)
+    except ValueError:
+        notes.add(f"annotation {FORWARDING}: {brief(value)} is not {' or '.join(Way)}")
+        return None
 
 
 def _annotations(annotations: Mapping[str, str | None], notes: Notes) -> Mapping[str, str]:

@@ -17,6 +17,8 @@ NOT_OF_ONE_PACKET = {
     Reason.NONE: "is none",
     Reason.NO_MEMORY: "only sockets need memory",
     Reason.REWRITE: "no packet of these rows makes the kernel refuse",
+    Reason.TOO_BIG: "in test_dsr.py",
+    Reason.NOT_SERVED: "in test_dsr.py",
     Reason.NO_PORT: "has a test of its own: it takes thousands of packets",
 }
 

@@ -19,7 +19,7 @@ from lb.model import (
     ServiceName,
     SliceName,
 )
-from lb.store import Store
+from lb.store import Store, Touched
 
 WEB, API = ServiceName("default", "web"), ServiceName("default", "api")
 
@@ -101,6 +101,25 @@ def test_only_the_own_node_counts() -> None:
     assert store.apply([node(zone="b")]).node
     assert not store.apply([gone(node())]).node
     assert store.node == Node("n1", "b")
+
+
+def test_peers_are_the_addresses_of_other_nodes() -> None:
+    """They follow what the objects say, and touch no service."""
+    store = Store("n1")
+
+    def at(name: str, *addresses: str) -> Change:
+        value = Node(name, addresses=tuple(parse(one) for one in addresses))
+        return Change(Key(Kind.NODE, "", name), value)
+
+    two = at("n2", "192.0.2.2", "2001:db8::2")
+    assert store.apply([at("n1", "192.0.2.1")]) == Touched(set(), node=True, peers=False)
+    assert store.apply([two]) == Touched(set(), node=False, peers=True)
+    assert store.apply([two]) == Touched(set(), node=False, peers=False)
+    assert store.peers() == {parse("192.0.2.2"), parse("2001:db8::2")}
+    assert store.apply([at("n2", "192.0.2.3")]).peers
+    assert store.peers() == {parse("192.0.2.3")}
+    assert store.apply([gone(two)]).peers
+    assert store.peers() == set()
 
 
 def test_refusals_follow_their_object() -> None:

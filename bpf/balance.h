@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* balance.h - what becomes of a packet from outside: its flow, known or new, and the way on.
+ * Compiled over tc and over XDP. Reads: node, services, backends. */
+#ifndef TIDEGATE_BALANCE_H
+#define TIDEGATE_BALANCE_H
+
+#include "dsr.h"
+
+/* This node's address towards backends of other nodes; false: it has none of the family. */
+static __always_inline bool own_address(bool v4, struct addr *address)
+{
+	__u32 zero = 0;
+	struct node *self = node.lookup(&zero);
+
+	if (!self)
+		return false;
+	*address = v4 ? self->v4 : self->v6;
+	return address->word[3] || address->word[0];
+}
+
+/* The same on every node that a packet of the connection may come to. */
+static __always_inline __u32 hash_of(const struct pkt *pkt, bool client_only)
+{
+	__u64 ports = (__u64)pkt->ends.source_port << 16 | pkt->ends.destination_port;
+	__u64 hash = mix_address(mix(0, pkt->protocol), &pkt->ends.source);
+
+	if (!client_only)
+		hash = mix(hash, ports);
+	return mix(hash, 0) >> 32;
+}
+
+static __always_inline __u32 choose(const struct pkt *pkt, const struct service *service, __u32 id,
+				    __u32 view)
+{
+	__u32 hash = hash_of(pkt, service->affinity_seconds);
+	struct affinity_key key = {};
+
+	if (!service->affinity_seconds)
+		return hashed_backend(service, view, hash);
+	key.client = pkt->ends.source;
+	key.service = id;
+	key.kind = CLIENT_ADDRESS;
+	return sticky_backend(&key, service, view, hash);
+}
+
+/* Does the flow go on with its backend? A TCP connection always does: only its backend can end
+ * it. A datagram, or the first packet of a connection that has the ports of an earlier one, goes
+ * to a backend that still serves. */
+static __always_inline bool goes_on(const struct flow *flow, const struct pkt *pkt, __u32 service)
+{
+	__u32 id = flow->id;
+	struct backend *backend;
+
+	if (pkt->protocol == IPPROTO_TCP && !(pkt->tcp & TCP_SYN))
+		return true;
+	if (flow->state == FLOW_CLOSING || flow->service != service)
+		return false;
+	backend = backends.lookup(&id);
+	return backend && is_alive(backend, flow->generation);
+}
+
+/* A flow for the first packet of a connection; NULL: no port is free for it. */
+static __always_inline struct flow *begin(struct packet_ctx *ctx, const struct pkt *pkt,
+					  const struct backend *backend, __u32 id)
+{
+	struct ends back = {};
+
+	back.source = backend->address;
+	back.source_port = backend->port;
+	back.destination = pkt->ends.source;
+	back.destination_port = pkt->ends.source_port;
+	if (!(backend->views & BACKEND_HERE) && !own_address(pkt->v4, &back.destination))
+		return NULL;
+	return remember(ctx, pkt, backend, id, &back);
+}
+
+/* Which end of a flow sent a packet, as `touch` counts them. */
+enum side {
+	SIDE_CLIENT = 1,
+	SIDE_BACKEND = 2,
+};
+
+/* On to the other end of the flow. What XDP hands up is counted when tc has it. */
+static __always_inline int send(struct packet_ctx *ctx, const struct pkt *pkt, struct flow *flow,
+				enum side side)
+{
+	struct ends to = pkt->ends;
+	int verdict;
+
+	if (side == SIDE_CLIENT) {
+		to.destination = flow->backend;
+		to.destination_port = flow->backend_port;
+		if (flow->mode != FORWARDING_SNAT) {
+			verdict = hand_to_stack(ctx, pkt, &to);
+			goto out;
+		}
+		to.source_port = flow->port;
+		if (!own_address(pkt->v4, &to.source))
+			return drop(REASON_NO_ROUTE);
+	} else {
+		to.source = flow->frontend;
+		to.source_port = flow->frontend_port;
+		to.destination = flow->client;
+		to.destination_port = flow->client_port;
+	}
+	verdict = forward(ctx, pkt, &to);
+out:
+	if (IS_LAST || verdict != PACKET_NEXT)
+		touch(flow, pkt, side);
+	return verdict;
+}
+
+/* What a view without a backend does with a packet. */
+static __always_inline int empty(__u64 view)
+{
+	if (view_empty(view) == EMPTY_DROP)
+		return drop(REASON_NO_LOCAL_BACKEND);
+	return decline(REASON_NO_BACKEND);
+}
+
+/* A backend for a new flow, its id in `chosen`; NULL: `verdict` is the end. */
+static __always_inline struct backend *pick(const struct pkt *pkt, const struct frontend *frontend,
+					    __u32 *chosen, int *verdict)
+{
+	__u32 id = frontend->service;
+	struct service *service = services.lookup(&id);
+	struct backend *backend;
+	__u32 view;
+
+	*verdict = PACKET_NEXT;
+	if (!service)
+		return NULL;
+	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
+	if (!view_count(service->view[view])) {
+		*verdict = empty(service->view[view]);
+		return NULL;
+	}
+	*chosen = choose(pkt, service, id, view);
+	backend = backends.lookup(chosen);
+	if (backend && *chosen)
+		return backend;
+	*verdict = decline(REASON_NO_BACKEND);
+	return NULL;
+}
+
+/* Is a packet to be wrapped for this backend? Not for one of this node; nor where it would no
+ * longer fit and may be cut to pieces: those pieces, which are not wrapped, would not either. */
+static __always_inline bool may_wrap(struct packet_ctx *ctx, const struct pkt *pkt,
+				     const struct addr *own, const struct backend *backend)
+{
+	if (backend->views & BACKEND_HERE)
+		return false;
+	return pkt->whole || fits(ctx, pkt, own, backend);
+}
+
+/* May the packet go on with this flow? One that a balancer handed over goes where that says. */
+static __always_inline bool belongs(const struct flow *flow, const struct pkt *pkt, __u32 service,
+				    const struct backend *handed)
+{
+	if (!handed)
+		return goes_on(flow, pkt, service);
+	return flow->backend_port == handed->port && same_address(&flow->backend, &handed->address);
+}
+
+/* A packet to a service, with its flow if it has one, or will have one; else with its end.
+ * `handed`: the backend that another node chose for it; NULL: none did. */
+static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt,
+				   const struct frontend *frontend, const struct backend *handed)
+{
+	bool wraps = frontend->flags & FRONTEND_DSR && !handed;
+	const struct backend *backend = handed;
+	struct dsr_row *row = NULL;
+	struct flow *flow;
+	struct addr own;
+	__u64 hash = 0;
+	__u32 id = 0;
+	int verdict;
+
+	if (wraps && own_address(pkt->v4, &own)) {
+		hash = dsr_hash(pkt);
+		row = dsr_row_of(hash);
+	}
+	if (row) {
+		id = dsr_recall(row, pkt, hash, frontend->service);
+		backend = id ? backends.lookup(&id) : NULL;
+		if (backend && may_wrap(ctx, pkt, &own, backend))
+			return wrap(ctx, pkt, &own, backend, id);
+	}
+	flow = find_forth(pkt);
+	if (flow && belongs(flow, pkt, frontend->service, handed))
+		return send(ctx, pkt, flow, SIDE_CLIENT);
+	if (flow)
+		flow->state = FLOW_FREE;
+	if (!backend) {
+		backend = pick(pkt, frontend, &id, &verdict);
+		if (!backend)
+			return verdict;
+		if (row && may_wrap(ctx, pkt, &own, backend)) {
+			dsr_remember(row, pkt, hash, backend, id);
+			return wrap(ctx, pkt, &own, backend, id);
+		}
+	}
+	flow = begin(ctx, pkt, backend, id);
+	if (!flow)
+		return drop(REASON_NO_PORT);
+	if (handed)
+		flow->mode = FORWARDING_DSR;
+	return send(ctx, pkt, flow, SIDE_CLIENT);
+}
+
+/* A packet that comes from a client, as far as one can see. */
+static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt *pkt)
+{
+	struct frontend_key key = {};
+	struct frontend *frontend;
+
+	key.address = pkt->ends.destination;
+	key.port = pkt->ends.destination_port;
+	key.protocol = pkt->protocol;
+	frontend = find_frontend(&key, 0);
+	if (!frontend)
+		return PACKET_NEXT;
+	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source))
+		return drop(REASON_SOURCE_RANGE);
+	return balance(ctx, pkt, frontend, NULL);
+}
+
+/* A packet from outside, at either hook. */
+static __always_inline int receive(struct packet_ctx *ctx)
+{
+	struct pkt pkt = {};
+	struct flow *flow;
+
+	if (!is_for_us(ctx) || !read_packet(ctx, &pkt))
+		return PACKET_NEXT;
+	flow = find_back_by_port(&pkt);
+	return flow ? send(ctx, &pkt, flow, SIDE_BACKEND) : from_client(ctx, &pkt);
+}
+
+#endif
