@@ -29,10 +29,7 @@ class Keeper:
 
     def mend(self) -> Iterator[Path]:
         """Pin anew what is held and not there; those paths. Raises OSError."""
-        for path in self._present():
-            if path not in self._held:
-                with suppress(FileNotFoundError):
-                    self._held[path] = libbpf.open_pin(str(path))
+        self.hold()
         for path, fd in list(self._held.items()):
             if path in self._links and not libbpf.link_info(fd).cgroup:
                 os.close(self._held.pop(path))
@@ -42,6 +39,13 @@ class Keeper:
                 path.unlink(missing_ok=True)
                 libbpf.pin(fd, str(path))
                 yield path
+
+    def hold(self) -> None:
+        """From now on also what was pinned since. Raises OSError."""
+        for path in self._present():
+            if path not in self._held:
+                with suppress(FileNotFoundError):
+                    self._held[path] = libbpf.open_pin(str(path))
 
     def _present(self) -> Iterator[Path]:
         """The files that are there now."""

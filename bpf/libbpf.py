@@ -79,6 +79,19 @@ def load_btf(data: bytes) -> int:
     return _call("bpf_btf_load", data, ctypes.c_size_t(len(data)), None, what="load types")
 
 
+def pin_anew(fd: int, path: Path) -> None:
+    """Pins an object in place of whatever is there, and closes it also where that fails.
+
+    A link that nobody pinned would go on for as long as it is open, and nobody would find it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        pin(fd, str(path))
+    finally:
+        os.close(fd)
+
+
 class MapInfo(NamedTuple):
     """What the kernel says of a map; sizes in bytes."""
 

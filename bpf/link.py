@@ -82,6 +82,4 @@ def _attach_anew(program_fd: int, program: Program, path: Path, cgroup: Path) ->
         link = libbpf.link_create(program_fd, folder, program.attach_type)
     finally:
         os.close(folder)
-    path.unlink(missing_ok=True)
-    libbpf.pin(link, str(path))
-    os.close(link)
+    libbpf.pin_anew(link, path)

@@ -88,9 +88,7 @@ def attach(index: int, mode: Mode, programs: Path, folder: Path) -> bool:
         link = _open_if_alive(path, index)
         if link is None:
             link = libbpf.link_create(new, index, LB_XDP.attach_type, flags=mode.flag)
-            path.unlink(missing_ok=True)
-            libbpf.pin(link, str(path))
-            os.close(link)
+            libbpf.pin_anew(link, path)
             return True
         try:
             if libbpf.xdp_link_info(link).program == libbpf.program_id(new):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bpf.layout import BackendState, Line, NameKind, RangeKey, ServiceFlag
 from bpf.layout import Service as ServiceRecord
 from bpf.maps import Array, Hash
-from lb.address import Address, family, show
+from lb.address import Address, Prefix, family, show
 from lb.here import Addresses
 from lb.names import packed, show_key, text_of
 from lb.placing import AFFINITY, STATE, Placed, members, packed_backend
@@ -204,4 +204,4 @@ def _address(key: bytes) -> str:
 
 def _range(key: bytes) -> str:
     record = RangeKey.unpack(key)
-    return f"source range {show(Address(record.source))}, prefix {record.prefix - 32}"
+    return f"source range {Prefix((Address(record.source), record.prefix - 32))}"

@@ -49,13 +49,17 @@ def checks(settings: Settings, controller: Controller, parts: Parts) -> tuple[Ch
         gone = parts.xdp.detached()
         if gone:
             parts.xdp.follow(parts.devices.serving)
-            yield from gone
+            yield from [line.replace("is detached", "was detached") for line in gone]
+
+    def sockets() -> Iterator[str]:
+        yield from hooks.mend()
+        keeper.hold()
 
     lock, bpffs = controller.lock, settings.bpffs
     hooks = _Hooks(parts.pins.links, parts.programs, settings.cgroup)
     return (
         Check("pin", lambda: (f"pin {path}, which was removed" for path in keeper.mend()), lock),
-        Check("socket_program", hooks.mend, lock),
+        Check("socket_program", sockets, lock),
         Check("packet_program", packets, nullcontext(), (OSError, NetlinkError)),
         Check("reserved_ports", lambda: _ports(bpffs), nullcontext(), (OSError, ValueError)),
         Check("map", tables, lock),

@@ -10,7 +10,7 @@ import pytest
 from bpf import libbpf
 from bpf.maps import KernelHash
 from bpf.pins import Pins
-from tests.bed import Outcome, curl
+from tests.bed import Outcome, curl, until
 from tests.bed.network import Pair
 from tests.net.world import FAMILIES, World, url
 
@@ -116,11 +116,13 @@ def test_put_back(
     """It serves before and after; it is counted, logged, and `verify` finds nothing."""
     agent = world.agent
     assert serves(world, web)
-    status, logged = agent.status(), len(agent.log)
-    before = status["repairs"][what]
+    logged, before = len(agent.log), agent.status()["repairs"][what]
     harm(world)
-    while status["repairs"][what] == before or agent.tidegate("verify", check=False).returncode:
-        status = agent.await_applied(status["revision"])
+    until(
+        lambda: agent.status()["repairs"][what] > before
+        and not agent.tidegate("verify", check=False).returncode,
+        "repair", timeout=20,
+    )  # fmt: skip
     assert serves(world, web)
     lines = [line for line in agent.log[logged:].splitlines() if "put back: " in line]
     assert lines
@@ -133,12 +135,10 @@ def test_without_pins_nothing_stops(world: World, web: Pair) -> None:
     """Removed pins cost nobody a connection, and a restart finds everything where it was."""
     agent = world.agent
     before = sorted(path.name for path in agent.bpffs.rglob("*"))
-    status = agent.status()
-    count = status["repairs"]["pin"]
+    count = agent.status()["repairs"]["pin"]
     shutil.rmtree(agent.bpffs / "links")
     assert serves(world, web)
-    while status["repairs"]["pin"] < count + 9:
-        status = agent.await_applied(status["revision"])
+    until(lambda: agent.status()["repairs"]["pin"] >= count + 9, "repair", timeout=20)
     assert sorted(path.name for path in agent.bpffs.rglob("*")) == before
     agent.restart()
     assert " 0 writes" in agent.log
