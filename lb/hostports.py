@@ -55,7 +55,7 @@ def why_not(port: HostPort) -> str:
 
 def plans(pod: Exposed, here: Here) -> tuple[Plan, ...]:
     """The plans of all units of a pod, one for each host port and family."""
-    found = {}
+    found: dict[Unit, Plan] = {}
     for port in pod.ports:
         for address in pod.addresses:
             if why_not(port) or (port.address and family(port.address) != family(address)):
