@@ -127,7 +127,7 @@ def test_put_back(
         lambda: agent.status()["repairs"][what] > before
         and any(said in line for line in repaired(agent.log[logged:]))
         and not agent.tidegate("verify", check=False).returncode,
-        "repair", timeout=20,
+        "repair", timeout=30,
     )  # fmt: skip
     assert serves(world, web)
     lines = repaired(agent.log[logged:])

@@ -32,7 +32,7 @@ class Time:
 
 def healer(time: Time, *checks: Check) -> Healer:
     """One on that clock."""
-    return Healer(checks, 10.0, clock=lambda: time.now, pause=time.pause)
+    return Healer(checks, 10.0, clock=lambda: time.now, cpu=lambda: time.worked, pause=time.pause)
 
 
 @given(st.lists(st.floats(1e-6, 5e-3), min_size=1, max_size=200))
@@ -66,8 +66,22 @@ def test_the_lock_is_given_up_between_pieces() -> None:
             time.work(PIECE_SECONDS / 10)
             yield ""
 
-    Healer([Check("map", mend, held)], 1.0, clock=lambda: time.now, pause=pause).round()
+    clocks = {"clock": lambda: time.now, "cpu": lambda: time.worked, "pause": pause}
+    Healer([Check("map", mend, held)], 1.0, **clocks).round()
     assert longest == pytest.approx(PIECE_SECONDS * (1 / SHARE - 1), rel=0.2)
+
+
+def test_a_busy_machine_makes_no_round_longer_than_its_work() -> None:
+    """Time that a step waits for a CPU is not paid for with pauses."""
+    time = Time()
+
+    def mend() -> Iterator[str]:
+        time.pause(1.0)
+        time.work(0.001)
+        yield ""
+
+    healer(time, Check("map", mend, nullcontext())).round()
+    assert time.now == pytest.approx(1.0 + 0.001 / SHARE)
 
 
 def test_each_repair_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
