@@ -213,13 +213,14 @@ static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt 
 {
 	struct frontend_key key = {};
 	struct frontend *frontend;
+	__u32 flags = 0;
 
 	key.address = pkt->ends.destination;
 	key.port = pkt->ends.destination_port;
 	key.protocol = pkt->protocol;
-	frontend = find_frontend(&key, 0);
+	frontend = find_frontend(&key, 0, &flags);
 	if (!frontend)
-		return PACKET_NEXT;
+		return is_services_own(flags) ? decline(REASON_NO_SERVICE_PORT) : PACKET_NEXT;
 	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source))
 		return drop(REASON_SOURCE_RANGE);
 	return balance(ctx, pkt, frontend, NULL);

@@ -108,7 +108,8 @@ class AddressFlag(IntEnum):
 
     LOCAL = 1
     NODE_PORT = 2
-    PEER = 4
+    CLUSTER_IP = 4
+    PEER = 8
 
 
 class PeerFlag(IntEnum):
@@ -200,6 +201,8 @@ class Reason(IntEnum):
     REWRITE = 8
     TOO_BIG = 9
     NOT_SERVED = 10
+    NO_SERVICE_PORT = 11
+    UNALLOCATED = 12
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -482,6 +485,27 @@ class NodeAddress(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
+class CidrKey(msgspec.Struct, frozen=True, gc=False):
+    """struct cidr_key."""
+
+    SIZE: ClassVar[int] = 20
+    LAYOUT: ClassVar[Struct] = Struct("<I16s")
+    DIGEST: ClassVar[str] = "a5a304da"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("prefix", 0), Field("address", 4),)
+    prefix: int
+    address: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.prefix, self.address)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        prefix, address = cls.LAYOUT.unpack(data)
+        return cls(prefix, address)
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
@@ -706,19 +730,19 @@ class Scratch(msgspec.Struct, frozen=True, gc=False):
 
     SIZE: ClassVar[int] = 256
     LAYOUT: ClassVar[Struct] = Struct("<256s")
-    DIGEST: ClassVar[str] = "3a22186f"
+    DIGEST: ClassVar[str] = "59e86e6c"
     FIELDS: ClassVar[tuple[Field, ...]] = (Field("word", 0),)
     word: tuple[int, ...]
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(_pack("<32Q", *self.word))
+        return self.LAYOUT.pack(_pack("<64I", *self.word))
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
         word, = cls.LAYOUT.unpack(data)
-        return cls(_unpack("<32Q", word))
+        return cls(_unpack("<64I", word))
 
 
 class NameKey(msgspec.Struct, frozen=True, gc=False):
@@ -808,6 +832,7 @@ TABLES: dict[str, Table] = {
     "loads": Table("array", None, Load, "BPF_F_MMAPABLE"),
     "affinity": Table("lru_hash", AffinityKey, Affinity, "0"),
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
+    "cidrs": Table("lpm_trie", CidrKey, Range, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),

@@ -71,8 +71,10 @@ def is_bpffs(folder: Path) -> bool:
 class Pins:
     """One node's folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept: Path | None = None) -> None:
+        """`kept`: a folder for what the compiler made, which many nodes may share."""
         self.folder = folder
+        self._kept = kept
         self.links = folder / "links"
         self._built: dict[str, Path] = {}
         self._entries: dict[str, int] = {}
@@ -135,6 +137,7 @@ class Pins:
         for text in texts:
             constants = {**defines, **dict(text.defines)}
             job = Job(text.source, constants, pins, self._entries, text.programs, "")
+            kept = str(self._kept or "")
             digest = self._digest_of(job)
             folder = folders[text] = self.folder / "programs" / digest
             if all((folder / program.name).exists() for program in text.programs):
@@ -143,7 +146,7 @@ class Pins:
             # A compiler whose agent was killed may still be at work: it gets no folder of ours.
             unfinished = folder.with_name(f"{digest}-unfinished-{os.getpid()}")
             shutil.rmtree(unfinished, ignore_errors=True)
-            jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished))
+            jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished), kept=kept)
         return Building(folders, jobs)
 
     def build(

@@ -147,13 +147,20 @@ struct range {
 };
 
 enum address_flag {
-	ADDRESS_LOCAL = 1,     /* one of this node's own */
-	ADDRESS_NODE_PORT = 2, /* accepts node ports */
-	ADDRESS_PEER = 4,      /* another node's: it may hand over packets for pods of this one */
+	ADDRESS_LOCAL = 1,      /* one of this node's own */
+	ADDRESS_NODE_PORT = 2,  /* accepts node ports */
+	ADDRESS_CLUSTER_IP = 4, /* of a service */
+	ADDRESS_PEER = 8,       /* another node's: it may hand over packets for pods of this one */
 };
 
 struct node_address {
 	__u32 flags; /* enum address_flag */
+};
+
+/* A range that cluster IPs are taken from. */
+struct cidr_key {
+	__u32 prefix; /* bits of the address that count */
+	struct addr address;
 };
 
 /* Values that change while programs run; those that do not are compile-time constants. */
@@ -304,7 +311,7 @@ struct hop {
 
 /* What the 512 bytes of a program's stack have no room for; nothing lasts in it. */
 struct scratch {
-	__u64 word[32];
+	__u32 word[64];
 };
 
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */
@@ -336,6 +343,8 @@ enum reason {
 	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
 	REASON_TOO_BIG = 9,          /* dropped: too long for the way once it is wrapped */
 	REASON_NOT_SERVED = 10,      /* dropped: handed over by a node for no service known here */
+	REASON_NO_SERVICE_PORT = 11, /* refused: the service at this cluster IP has no such port */
+	REASON_UNALLOCATED = 12,     /* dropped: an address of a ServiceCIDR that no service has */
 };
 
 struct reason_count {

@@ -22,22 +22,30 @@ from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices
-from lb.errors import KernelRefused
+from lb.errors import KernelRefused, TidegateError
+from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
 from lb.healing import Healer
-from lb.here import Addresses, Identity
+from lb.here import Addresses, Identity, ServiceRanges
 from lb.letterbox import Letterbox
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
 from lb.repairs import Parts, checks
 from lb.reserved import reserve
+from lb.serving.answer import Answer
+from lb.serving.pages import metrics_port
+from lb.serving.ports import Ports
 from lb.show import counted
+from lb.sources import Api
 from lb.status import differences, status
 from lb.tables import in_kernel
+from lb.telling import tell
 from lb.xdp import Xdp
 
 log = logging.getLogger("tidegate")
 
+FAREWELL_SECONDS = 2.0
+"""For the last events to reach the API server, while the agent ends."""
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
 
@@ -51,10 +59,14 @@ class Agent:
         ground: Ground,
         letterbox: Letterbox,
         stop: threading.Event,
+        *,
+        api: Api | None = None,
     ) -> None:
         self._settings, self._ground = settings, ground
         self._stop = stop
-        self._failed: KernelRefused | None = None
+        self._api = api
+        self._events = Recorder(None if api is None else api.send, os.uname().nodename)
+        self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
         note = reserve(settings.bpffs)
@@ -78,9 +90,18 @@ class Agent:
         identity = Identity(self._pins.open_array("node"), netns.cookie())
         identity.update(settings.node_ips)
         self.controller = Controller(
-            settings, reconciler, addresses, self._reap, identify=identity.update
+            settings,
+            reconciler,
+            addresses,
+            self._reap,
+            identify=identity.update,
+            allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
+        self._ports = Ports(
+            settings, self.controller, self.fail, self._metrics(), self._events.record
+        )
+        self.controller.followers += [tell, self._events.follow]
         letterbox.lead_to(self.controller)
         parts = Parts(self._pins, ground.programs[SOCK], self._devices, self._xdp, identity)
         self._healer = Healer(
@@ -97,7 +118,8 @@ class Agent:
         self._look_at_devices()
         server.start()
         self._reaper.start()
-        self._serve_metrics()
+        self._ports.start()
+        self._events.record(of_node(self._settings.node_name, "Starting"))
         for target, name in (
             (self._watch_devices, "devices"),
             (self._begin, "begin"),
@@ -107,12 +129,20 @@ class Agent:
         try:
             self.controller.run(self._stop)
         finally:
+            self._ports.stop()
             server.shutdown()
             server.server_close()
             self._settings.api_socket.unlink(missing_ok=True)
+            self._events.flush(FAREWELL_SECONDS)
         if self._failed is not None:
             raise self._failed
         log.info("stopped; the data path stays")
+
+    def fail(self, error: TidegateError) -> None:
+        """End with this error. For any thread."""
+        log.critical("%s", error)
+        self._failed = error
+        self._end()
 
     def _open_door(self) -> Server:
         path = self._settings.api_socket
@@ -121,16 +151,21 @@ class Agent:
         except OSError as error:
             raise KernelRefused(f"--api-socket {path}: {error.strerror or error}") from error
 
-    def _serve_metrics(self) -> None:
+    def _metrics(self) -> Answer | None:
         if self._settings.metrics is None:
-            return
-        from lb.metrics import TidegateCollector, serve  # noqa: PLC0415 - who switched it off pays not
+            return None
+        # Who switched it off does not pay for it.
+        from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415
+        from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
-        collector = TidegateCollector(
+        tidegate = TidegateCollector(
             self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
         )
-        serve(collector, self._settings.metrics)
+        scrape = scraper(
+            tidegate, KubeProxyCollector(self.controller, lambda: self._ports.asked, self._api)
+        )
+        return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 
     def _attach(self) -> None:
         settings, programs = self._settings, self._ground.programs
@@ -194,9 +229,7 @@ class Agent:
                 self._attach()
             self._start_devices()
         except KernelRefused as error:
-            log.critical("%s", error)
-            self._failed = error
-            self._end()
+            self.fail(error)
             return
         self._await_synced()
         self._reaper.give(Work(everywhere=True))
@@ -246,6 +279,7 @@ class Agent:
         features = {
             "north-south": self._devices.feature(families),
             "xdp": self._xdp.feature(),
+            **self._ports.features(),
         }
         with controller.lock:
             answer = status(controller, self._hooks(), self._reaper.ended, features)

@@ -9,12 +9,13 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
+from lb.local import Detection
 from lb.model import Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
@@ -56,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node_name: str
     node_ips: tuple[Address, ...] = ()
     """Empty: from the Node object, else from the devices with a default route."""
+    bind_address: Address | None = None
+    """kube-proxy's: in its family, the node's own address in place of the Node object's."""
     nodeport_addresses: tuple[str, ...] = ()
     proxy_mode: str = ""
     """kube-proxy's word; decides only defaults where its modes differ."""
@@ -66,6 +69,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     takes_over: bool = False
     """Are the rules that kube-proxy left removed once all is applied?"""
     """Where metrics are served; None: nowhere."""
+    healthz: Listen | None = None
+    """Where `/healthz` and `/livez` are served; None: nowhere."""
+    must_listen: bool = False
+    """End the agent where one of these two addresses cannot be had."""
+    stale_seconds: float = 60.0
+    """How old a change that is not applied may get before the node is not healthy."""
+    detection: Detection = Detection()
+    """How packets of this cluster's pods are told from others."""
+    masquerade_all: bool = False
+    """Traffic to cluster IPs gets this node's address."""
+    external_ips: bool = True
+    """Are `spec.externalIPs` served? (Feature gate AllowServiceExternalIPs, KEP-5707)."""
+    configuration: dict[str, Any] = {}
+    """The KubeProxyConfiguration in force, as `/configz` shows it."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""
     forwarding: Way = Way.SNAT
@@ -74,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`auto`, `native`, `generic` or `off`."""
     cgroup: Path
     bpffs: Path
+    program_cache: Path | None = None
+    """What the compiler made, for the next start."""
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""
@@ -137,6 +156,8 @@ def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
             raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
         fits[name] = -(-count // PER_ENTRY.get(name, 1))
     fits["loads"] = fits["backends"]
+    # Beside the node's own there, every service's cluster IP.
+    fits["addresses"] += fits["services"] - SIZES["services"]
     # A service has a name in each family, and nodes and zones have theirs.
     fits["names"] = fits["services"] + 32768
     return {name: count + (name in NUMBERED) for name, count in fits.items()}

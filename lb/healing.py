@@ -45,7 +45,7 @@ class Healer:
     `told` is called after a check that had to put anything back, `pause` waits so many seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         checks: Sequence[Check],
         interval: float,

@@ -152,6 +152,14 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class Trigger(NamedTuple):
+    """When what a slice of a service tells of happened, in seconds since the epoch."""
+
+    service: ServiceName
+    family: Family
+    time: float
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """A Node object, as far as this node's agent cares."""
 
@@ -160,6 +168,15 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     addresses: tuple[Address, ...] = ()
     """InternalIPs, then ExternalIPs, in the object's order."""
     pod_cidrs: tuple[Prefix, ...] = ()
+    leaving: bool = False
+    """Being deleted, or about to be by the cluster autoscaler: load balancers should leave it."""
+
+
+class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):
+    """A ServiceCIDR object: where cluster IPs are taken from."""
+
+    name: str
+    cidrs: tuple[Prefix, ...] = ()
 
 
 class Refused(NamedTuple):
@@ -175,7 +192,7 @@ class Refused(NamedTuple):
     wrong: bool = True
 
 
-Object = Service | EndpointSlice | Node
+Object = Service | EndpointSlice | Node | ServiceCIDR
 
 
 class Kind(StrEnum):
@@ -184,10 +201,11 @@ class Kind(StrEnum):
     SERVICE = "Service"
     SLICE = "EndpointSlice"
     NODE = "Node"
+    SERVICE_CIDR = "ServiceCIDR"
 
 
 class Key(NamedTuple):
-    """Names one object within its source. `namespace` is empty for a Node."""
+    """Names one object within its source. `namespace` is empty for a Node and a ServiceCIDR."""
 
     kind: Kind
     namespace: str

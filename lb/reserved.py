@@ -4,13 +4,10 @@
 what others reserved there stays. What they had reserved of our own range is remembered in a
 symbolic link, the one thing with a text of its own that a bpffs can hold: like the setting it
 outlives the agent and its container, and not the machine.
-
-`python -m lb.reserved BPFFS` does it for an agent whose container may not write settings.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,7 +92,3 @@ def release(bpffs: Path, setting: Path = SETTING) -> bool:
     link.unlink()
     link.parent.rmdir()
     return True
-
-
-if __name__ == "__main__":
-    sys.exit(reserve(Path(sys.argv[1])))

@@ -58,6 +58,25 @@ PANELS = (
         description="Turns that changed anything.",
     ),
     Panel(
+        "From a pod's change to applied, p99",
+        "histogram_quantile(0.99, sum by (le, instance) ("
+        "rate(tidegate_programming_duration_seconds_bucket{NODE}[$__rate_interval])))",
+        "{{instance}}", "s",
+    ),
+    Panel(
+        "From arrival to applied, p99",
+        "histogram_quantile(0.99, sum by (le, instance) ("
+        "rate(tidegate_apply_duration_seconds_bucket{NODE}[$__rate_interval])))",
+        "{{instance}}", "s",
+    ),
+    Panel(
+        "Writes to the maps", "rate(tidegate_writes_total{NODE}[$__rate_interval])",
+        "{{instance}}", "wps",
+    ),
+    Panel(
+        "Versions", "count by (version) (tidegate_build_info{NODE})", "{{version}}",
+    ),
+    Panel(
         "Objects not taken whole", "tidegate_refused_objects{NODE}", "{{instance}}",
         description="`tidegate status` names them.",
     ),

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from lb.address import Address, Family, Prefix, family
 from lb.model import Policy, Protocol, Service, ServiceName, ServicePort, Way
 from lb.sources import objects
-from lb.sources.notes import Notes, brief
+from lb.sources.notes import ANNOTATION, Notes, brief
 
 C = TypeVar("C", bound=Enum)
 
@@ -222,7 +222,7 @@ def _annotations(annotations: Mapping[str, str | None], notes: Notes) -> Mapping
     for name, value in annotations.items():
         if name.startswith(PREFIX):
             if len(name) + len(value or "") > LONGEST_ANNOTATION:
-                notes.add(f"annotation {brief(name)} is longer than {LONGEST_ANNOTATION}")
+                notes.add(f"{ANNOTATION}{brief(name)} is longer than {LONGEST_ANNOTATION}")
             else:
                 kept[name] = value or ""
     return kept

@@ -158,7 +158,8 @@ def test_the_dashboard_is_as_written_and_asks_for_what_is_served() -> None:
             named = set(re.findall(r"\b(tidegate_\w+)", target["expr"])) - {"tidegate_"}
             assert named <= served, target["expr"]
     shown = " ".join(one.expression for one in dashboard.PANELS)
-    assert {name for name in served if name not in shown} == set()
+    rest = ("_count", "_sum")  # of a histogram, whose buckets are shown
+    assert {name for name in served if name not in shown and not name.endswith(rest)} == set()
 
 
 def instructions(name: str) -> Iterator[str]:

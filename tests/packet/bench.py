@@ -23,14 +23,15 @@ from bpf.maps import totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
 from bpf.texts import LB, LB_XDP, XDP
-from lb.address import parse
+from lb.address import parse, parse_prefix
 from lb.config import Settings
-from lb.here import Addresses
+from lb.here import Addresses, ServiceRanges
 from lb.model import ServiceName
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.tables import SIZES, in_kernel
 from lb.xdp import Xdp
+from tests.bed.agent import PROGRAMS
 from tests.bed.process import run
 from tests.packet.given import Given
 
@@ -69,6 +70,8 @@ echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 ethtool -K router gro on > /dev/null
 """
 
+RANGES = ("10.97.0.0/16", "fd00:10:97::/112")
+"""ServiceCIDRs; services' own addresses are in neither."""
 _AGENT = Settings(node_name=HERE.name, cgroup=Path(), bpffs=Path(), api_socket=Path())
 
 
@@ -89,7 +92,7 @@ class Bench:
     """The programs, their tables and their namespace. `folder` is an empty one on a bpffs."""
 
     def __init__(self, folder: Path) -> None:
-        self._pins = Pins(folder)
+        self._pins = Pins(folder, PROGRAMS)
         self._namespace = _new_namespace()
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
@@ -112,13 +115,28 @@ class Bench:
             self._device = socket.if_nametoindex("outside")
             node = Node(cookie(), *HERE.addresses)
         self._pins.open_array("node").write(0, node.pack())
-        addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
+        self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
-        addresses.update(HERE.addresses, HERE.addresses, peers)
+        self._addresses.update(HERE.addresses, HERE.addresses, peers)
+        ServiceRanges(self._pins.open_hash("cidrs")).update(map(parse_prefix, RANGES))
         with entered(self._path):
             table = self._pins.open_array("devices")
             self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)
             self._xdp.follow(["outside"])
+
+    @property
+    def namespace(self) -> Path:
+        """Where the device is."""
+        return self._path
+
+    @property
+    def device(self) -> int:
+        """The index of the device where outside traffic enters."""
+        return self._device
+
+    def program(self, name: str) -> int:
+        """The descriptor of a program."""
+        return self._programs[name]
 
     def close(self) -> None:
         """The namespace goes; what is pinned is the folder's owner's."""
@@ -140,6 +158,9 @@ class Bench:
         self._now += 10  # ids that were released have rested
         plans = {one.name: plan(one, slices, HERE) for one, slices in given}
         self._reconciler.step({**dict.fromkeys(gone, ()), **plans}, self._now)
+        self._addresses.serve(
+            {**dict.fromkeys(gone, ()), **{one.name: one.cluster_ips.values() for one, _ in given}}
+        )
         assert not self._reconciler.failing
 
     def forget(self) -> None:

@@ -90,8 +90,14 @@ def start(api: ApiServer, tmp_path: Path) -> Iterator[Start]:
     """Starts a source of node n1 on the server; by default everything else is as it should be."""
     running: list[tuple[threading.Thread, threading.Event]] = []
 
-    def begin(timing: Timing = QUICK, *, synced: bool = True, **user: str) -> Recorder:
-        path = api.kubeconfig(tmp_path / "kubeconfig", **user)
+    def begin(
+        timing: Timing = QUICK,
+        *,
+        synced: bool = True,
+        authority: Path | None = None,
+        **user: str,
+    ) -> Recorder:
+        path = api.kubeconfig(tmp_path / "kubeconfig", authority=authority, **user)
         source = KubernetesSource(kubeconfig=str(path), master="", node_name="n1", timing=timing)
         inbox, stop = Recorder(), threading.Event()
         thread = threading.Thread(target=source.run, args=(inbox, stop))
