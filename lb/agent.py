@@ -26,12 +26,14 @@ from lb.devices import Devices
 from lb.errors import KernelRefused, TidegateError
 from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
+from lb.healing import Healer
 from lb.here import Addresses, Cidrs, Identity
 from lb.letterbox import Letterbox
 from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
+from lb.repairs import Parts, checks
 from lb.reserved import reserve
 from lb.serving.answer import Answer
 from lb.serving.pages import metrics_port
@@ -72,7 +74,7 @@ class Agent:
         self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
-        note = reserve()
+        note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
         on_devices = ground.programs[LB]
@@ -107,6 +109,12 @@ class Agent:
         self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
         letterbox.lead_to(self.controller)
+        parts = Parts(self._pins, ground.programs[SOCK], self._devices, self._xdp, identity)
+        self._healer = Healer(
+            checks(settings, self.controller, parts),
+            settings.repair_seconds,
+            told=self.controller.note,
+        )
 
     def run(self) -> None:
         """Serve until told to stop. Raises KernelRefused if it cannot begin to."""
@@ -158,9 +166,11 @@ class Agent:
         from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
+        tidegate = TidegateCollector(
+            self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
+        )
         scrape = scraper(
-            TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
-            KubeProxyCollector(self.controller, self._ports.asked, self._api),
+            tidegate, KubeProxyCollector(self.controller, self._ports.asked, self._api)
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 
@@ -232,6 +242,12 @@ class Agent:
             return
         self._await_synced()
         self._reaper.give(Work(everywhere=True))
+        self._healer.start()
+        if self._settings.takes_over:
+            from lb import takeover  # noqa: PLC0415 - loads much of netlink, once
+
+            arguments = (self.controller.answers, self._stop)
+            threading.Thread(target=takeover.watch, args=arguments, daemon=True).start()
         path = os.environ.get("NOTIFY_SOCKET")
         if path:
             address = "\0" + path[1:] if path.startswith("@") else path
@@ -275,7 +291,8 @@ class Agent:
             if seen == controller.revision:
                 break
         with controller.lock:
-            return status(controller, self._hooks(), self._reaper.ended, features)
+            answer = status(controller, self._hooks(), self._reaper.ended, features)
+        return answer | {"repairs": dict(self._healer.repairs)}
 
     def _features(self, families: Collection[Family]) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ import click
 
 from lb import __version__, logs
 from lb.config import (
+    REPAIR_SECONDS,
     RING_SLOTS,
     Settings,
     node_ips,
@@ -124,6 +125,22 @@ def _later(function: Any) -> Any:
     default="/var/cache/tidegate",
     show_default=True,
     help="Folder for what the compiler made, so that the next start is quick; empty: none.",
+)
+@click.option(
+    "--repair-interval",
+    type=click.FloatRange(0),
+    default=REPAIR_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look for what others took off or altered, and put it back; 0: never.",
+)
+@click.option(
+    "--kube-proxy-rules",
+    type=click.Choice(["auto", "remove", "keep"]),
+    default="auto",
+    show_default=True,
+    help="What becomes of rules that kube-proxy left on this node once all services are served; "
+    "auto: remove them if services come from an API server.",
 )
 @CGROUP
 @BPFFS
@@ -249,8 +266,10 @@ def _write(path: Path, text: str) -> None:
 
 def _clean(bpffs: Path) -> None:
     from lb.looking import clean  # noqa: PLC0415
+    from lb.takeover import take_over  # noqa: PLC0415
 
-    for one in clean(bpffs):
+    # As kube-proxy does: the rules of all its modes, too.
+    for one in (*take_over(lambda *_: False), *clean(bpffs)):
         log.info("removed %s", one)
 
 
@@ -275,6 +294,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         raise BadInput("--manifests stands in place of --kubeconfig and --master: give one of them")
     cgroup = default_cgroup(flags["cgroup"], required=True)
     assert cgroup is not None  # noqa: S101 - required
+    rules = flags["kube_proxy_rules"]
     sizes = {
         "services": flags["max_services"], "frontends": flags["max_frontends"],
         "backends": flags["max_backends"], "slots": flags["max_slots"],
@@ -297,6 +317,9 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         program_cache=Path(flags["program_cache"]) if flags["program_cache"] else None,
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
+        repair_seconds=flags["repair_interval"],
+        # A trial on files must not take the services of a live cluster off its node.
+        takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
         sizes=table_sizes(sizes),
         **part,
     )

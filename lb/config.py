@@ -21,6 +21,8 @@ from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
 """The largest Maglev ring, in slots, unless told otherwise."""
+REPAIR_SECONDS = 10.0
+"""Between two looks for what others took off or altered."""
 _SHORTEST, _LONGEST = 251, 131071
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 
@@ -62,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """kube-proxy's word; decides only defaults where its modes differ."""
     localhost_nodeports: bool = True
     metrics: Listen | None = None
+    repair_seconds: float = REPAIR_SECONDS
+    """0: never."""
+    takes_over: bool = False
+    """Are the rules that kube-proxy left removed once all is applied?"""
     """Where metrics are served; None: nowhere."""
     healthz: Listen | None = None
     """Where `/healthz` and `/livez` are served; None: nowhere."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpf.code import Code, Codes, digest, keep, kept, load, portable
-from bpf.module import CompileError, Text
+from bpf.module import TAILS, CompileError, Text
 from bpf.pins import Pins
 from bpf.texts import LB, SOCK
 from lb.tables import SIZES

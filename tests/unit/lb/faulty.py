@@ -119,6 +119,14 @@ class FaultyHash:
         """All entries."""
         return self._inner.items()
 
+    def get(self, key: bytes) -> bytes | None:
+        """One value."""
+        return self._inner.get(key)
+
+    def walk(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries."""
+        return self._inner.walk()
+
 
 class FaultyArray:
     """An array whose stores are watched, 8 bytes at a time."""
