@@ -17,7 +17,7 @@ from bpf.maps import Array, Hash
 from lb.address import Address, Prefix, family, show
 from lb.here import Addresses
 from lb.names import packed, show_key, text_of
-from lb.placing import AFFINITY, STATE, Placed, listed, members, packed_backend
+from lb.placing import AFFINITY, STATE, Placed, members, packed_backend
 from lb.plan import Plan, Unit
 from lb.ranges import RANGE
 from lb.reconcile import Reconciler
@@ -72,7 +72,7 @@ class Mender:
         if wrong := self._backends(placed, plan):
             lines.append(f"{unit}: {wrong} of its backends, which were altered")
         for view, word in enumerate(placed.views):
-            if self._list(word, list(listed(placed, plan, 1 << view))):
+            if self._list(word, _listed(placed, plan, view)):
                 lines.append(f"{unit}: a list of its backends, which was altered")
         if placed.ring and self._ring(unit, placed, plan):
             lines.append(f"{unit}: its ring, which was altered")
@@ -185,6 +185,16 @@ def _pieces(table: Array) -> Iterator[tuple[int, bytes]]:
     """All elements but the first, which stands for nobody, and the id of each piece's first."""
     for first in range(1, table.capacity, _PIECE):
         yield first, table.read(first, min(_PIECE, table.capacity - first))
+
+
+def _listed(placed: Placed, plan: Plan, view: int) -> list[int]:
+    """The ids in a view, each as often as it weighs."""
+    return [
+        placed.backends[one.address, one.port].id
+        for one in plan.backends
+        if one.views & 1 << view
+        for _ in range(one.weight)
+    ]
 
 
 def _frontend(key: bytes) -> str:
