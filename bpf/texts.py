@@ -22,9 +22,9 @@ TAILS = (
     Program("lb_flow", _SCHED_CLS, -1, tail=3),
     Program("lb_answer", _SCHED_CLS, -1, tail=4),
 )
-"""What LB_IN and LB_OUT hand over to, by enum tail of bpf/tail.h."""
+"""What LB_IN, LB_OUT and POD_IN hand over to, by enum tail of bpf/tail.h."""
 
 SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
-POD = Text("pod.c", (POD_IN,))
+POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name != "lb_odd_out")))
 XDP = Text("xdp.c", (LB_XDP,))

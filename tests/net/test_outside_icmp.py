@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.bed import Outcome, curl, datagrams, ping
+from tests.net.bulk import to_and_fro
 from tests.net.outside import FAMILY, KINDS, PROTOCOL, TWO_NODES, Outside, ask
-from tests.net.test_outside_bulk import to_and_fro
 from tests.net.world import ECHO, World, url
 
 pytestmark = TWO_NODES
