@@ -138,17 +138,6 @@ def test_device_no_longer_named(world: World) -> None:
     restarted(world)
 
 
-@pytest.mark.parametrize("mode", ["native", "generic"])
-def test_xdp_is_not_there_yet(world: World, mode: str) -> None:
-    """Who asks for XDP is served by tc, and told."""
-    restarted(world, "--xdp", mode)
-    xdp = world.agent.status()["features"]["xdp"]
-    assert (xdp["state"], xdp["devices"]) == ("off", {})
-    assert "not built yet: served by tc" in xdp["reason"]
-    assert feature(world)["devices"] == {"eth0": "tc"}
-    restarted(world)
-
-
 def test_foreign_filter_and_cleanup(world: World) -> None:
     """Cleanup takes our filters and ports; another's filter still drops, its ports stay."""
     node = world.node
