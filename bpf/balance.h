@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* balance.h - what becomes of a packet from outside: its flow, known or new, and the way on.
- * Compiled over tc and over XDP. Reads: node, services, backends. */
+/* balance.h - what becomes of a packet to a service: its flow, known or new, and the way on.
+ * Compiled over tc and over XDP, for clients outside or (FROM_PODS) for this node's pods.
+ * Reads: node, services, backends. */
 #ifndef TIDEGATE_BALANCE_H
 #define TIDEGATE_BALANCE_H
 
@@ -43,6 +44,15 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
+/* Which of a service's lists a packet may choose from. A pod, of another node or without a socket
+ * that we see, passes by an external policy, as those do whose sockets we see. */
+static __always_inline __u32 view_of(const struct pkt *pkt, const struct frontend *frontend)
+{
+	if (frontend->type == FRONTEND_CLUSTER_IP)
+		return VIEW_CLUSTER_IP;
+	return FROM_PODS || in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
+}
+
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
  * it. A datagram, or the first packet of a connection that has the ports of an earlier one, goes
  * to a backend that still serves. */
@@ -59,19 +69,38 @@ static __always_inline bool goes_on(const struct flow *flow, const struct pkt *p
 	return backend && is_alive(backend, flow->generation);
 }
 
+/* Was the client chosen to serve itself? It must not see itself as the peer, or it would answer
+ * itself. Without branches, which would be as many paths for the verifier. */
+static __always_inline bool is_own(const struct pkt *pkt, const struct backend *backend)
+{
+	const __u32 *a = backend->address.word, *b = pkt->ends.source.word;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
+}
+
+/* The client's own address stays where the answers come by on their way to it: those of a backend
+ * of this node, and all to a client of this node. */
+static __always_inline enum forwarding mode_of(const struct pkt *pkt, const struct backend *backend)
+{
+	if (FROM_PODS)
+		return is_own(pkt, backend) ? FORWARDING_SNAT : FORWARDING_LOCAL;
+	return backend->views & BACKEND_HERE ? FORWARDING_LOCAL : FORWARDING_SNAT;
+}
+
 /* A flow for the first packet of a connection; NULL: no port is free for it. */
 static __always_inline struct flow *begin(struct packet_ctx *ctx, const struct pkt *pkt,
 					  const struct backend *backend, __u32 id)
 {
+	enum forwarding mode = mode_of(pkt, backend);
 	struct ends back = {};
 
 	back.source = backend->address;
 	back.source_port = backend->port;
 	back.destination = pkt->ends.source;
 	back.destination_port = pkt->ends.source_port;
-	if (!(backend->views & BACKEND_HERE) && !own_address(pkt->v4, &back.destination))
+	if (mode == FORWARDING_SNAT && !own_address(pkt->v4, &back.destination))
 		return NULL;
-	return remember(ctx, pkt, backend, id, &back);
+	return remember(ctx, pkt, backend, id, mode, &back);
 }
 
 /* Which end of a flow sent a packet, as `touch` counts them. */
@@ -130,7 +159,7 @@ static __always_inline struct backend *pick(const struct pkt *pkt, const struct 
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
+	view = view_of(pkt, frontend);
 	if (!view_count(service->view[view])) {
 		*verdict = empty(service->view[view]);
 		return NULL;
@@ -167,7 +196,7 @@ static __always_inline bool belongs(const struct flow *flow, const struct pkt *p
 static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt,
 				   const struct frontend *frontend, const struct backend *handed)
 {
-	bool wraps = frontend->flags & FRONTEND_DSR && !handed;
+	bool wraps = !FROM_PODS && frontend->flags & FRONTEND_DSR && !handed;
 	const struct backend *backend = handed;
 	struct dsr_row *row = NULL;
 	struct flow *flow;
@@ -195,7 +224,7 @@ static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt
 		backend = pick(pkt, frontend, &id, &verdict);
 		if (!backend)
 			return verdict;
-		if (row && may_wrap(ctx, pkt, &own, backend)) {
+		if (row && !is_own(pkt, backend) && may_wrap(ctx, pkt, &own, backend)) {
 			dsr_remember(row, pkt, hash, backend, id);
 			return wrap(ctx, pkt, &own, backend, id);
 		}
@@ -226,7 +255,7 @@ static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt 
 	return balance(ctx, pkt, frontend, NULL);
 }
 
-/* A packet from outside, at either hook. */
+/* A packet that comes in, at either hook. */
 static __always_inline int receive(struct packet_ctx *ctx)
 {
 	struct pkt pkt = {};
@@ -234,6 +263,8 @@ static __always_inline int receive(struct packet_ctx *ctx)
 
 	if (!is_for_us(ctx) || !read_packet(ctx, &pkt))
 		return PACKET_NEXT;
+	if (FROM_PODS)
+		forget_straight(&pkt);
 	flow = find_back_by_port(&pkt);
 	return flow ? send(ctx, &pkt, flow, SIDE_BACKEND) : from_client(ctx, &pkt);
 }

@@ -62,10 +62,11 @@ static __always_inline __be16 kind_of(struct __sk_buff *ctx)
 	return ctx->vlan_present ? 0 : ctx->protocol;
 }
 
-/* A device that hears all brings other machines' packets too, which the stack ignores. */
+/* A device that hears all brings other machines' packets too, which the stack ignores. To a port
+ * of a bridge all packets are another's: those for this node carry the bridge's own address. */
 static __always_inline bool is_for_us(struct __sk_buff *ctx)
 {
-	return ctx->pkt_type == PACKET_HOST;
+	return ctx->pkt_type == PACKET_HOST || (FROM_PODS && ctx->pkt_type == PACKET_OTHERHOST);
 }
 
 #endif

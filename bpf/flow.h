@@ -107,7 +107,7 @@ static __always_inline struct flow *find_back_by_port(const struct pkt *pkt)
 	return row ? back_in_row(row, pkt, tag_of(&pkt->ends, pkt->protocol)) : NULL;
 }
 
-/* The flow whose client a backend of this node answers; NULL: none. */
+/* The flow whose client is answered at its own address; NULL: none. */
 static __always_inline struct flow *find_back_by_client(const struct pkt *pkt)
 {
 	__u32 walk = walk_of(&pkt->ends.destination, pkt->ends.destination_port, pkt->protocol);
@@ -125,6 +125,25 @@ static __always_inline struct flow *find_back_by_client(const struct pkt *pkt)
 			return flow;
 	}
 	return NULL;
+}
+
+/* A pod goes straight to a backend, from a port that it had for a service before: the answers are
+ * the backend's own again. A TCP connection says so as it begins. */
+static __always_inline void forget_straight(const struct pkt *pkt)
+{
+	struct pkt answer = {};
+	struct flow *flow;
+
+	if (pkt->protocol == IPPROTO_TCP && !(pkt->tcp & TCP_SYN))
+		return;
+	answer.ends.source = pkt->ends.destination;
+	answer.ends.destination = pkt->ends.source;
+	answer.ends.source_port = pkt->ends.destination_port;
+	answer.ends.destination_port = pkt->ends.source_port;
+	answer.protocol = pkt->protocol;
+	flow = find_back_by_client(&answer);
+	if (flow)
+		flow->state = FLOW_FREE;
 }
 
 static __always_inline bool is_over(const struct flow *flow, __u64 now)
@@ -251,7 +270,6 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
 	flow->generation = backend->generation;
 	flow->protocol = pkt->protocol;
 	flow->state = FLOW_NEW;
-	flow->mode = backend->views & BACKEND_HERE ? FORWARDING_LOCAL : FORWARDING_SNAT;
 	flow->finished = 0;
 	flow->packets = 0;
 	flow->octets = 0;
@@ -263,11 +281,11 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
  * elsewhere. NULL: no port is free towards this backend. */
 static __always_inline struct flow *remember(struct packet_ctx *ctx, const struct pkt *pkt,
 					     const struct backend *backend, __u32 id,
-					     struct ends *back)
+					     enum forwarding mode, struct ends *back)
 {
 	__u32 walk = walk_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
 	__u32 forth = tag_of(&pkt->ends, pkt->protocol);
-	bool here = backend->views & BACKEND_HERE;
+	bool here = mode == FORWARDING_LOCAL;
 	__u64 now = bpf_ktime_get_ns();
 
 	/* Once more than there are rows to try: then the oldest of the first has to go. */
@@ -289,6 +307,7 @@ static __always_inline struct flow *remember(struct packet_ctx *ctx, const struc
 			if (flow) {
 				flow->id = id;
 				flow->port = port;
+				flow->mode = mode;
 				flow->used = now;
 				barrier();
 				row->forth[i & (ROW_WAYS - 1)] = forth;

@@ -112,6 +112,13 @@ class AddressFlag(IntEnum):
     PEER = 8
 
 
+class CidrKind(IntEnum):
+    """enum cidr_kind."""
+
+    SERVICES = 1
+    PODS = 2
+
+
 class PeerFlag(IntEnum):
     """enum peer_flag."""
 
@@ -506,6 +513,25 @@ class CidrKey(msgspec.Struct, frozen=True, gc=False):
         return cls(prefix, address)
 
 
+class Cidr(msgspec.Struct, frozen=True, gc=False):
+    """struct cidr."""
+
+    SIZE: ClassVar[int] = 4
+    LAYOUT: ClassVar[Struct] = Struct("<I")
+    DIGEST: ClassVar[str] = "4966172d"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("kinds", 0),)
+    kinds: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.kinds)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
@@ -832,7 +858,7 @@ TABLES: dict[str, Table] = {
     "loads": Table("array", None, Load, "BPF_F_MMAPABLE"),
     "affinity": Table("lru_hash", AffinityKey, Affinity, "0"),
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
-    "cidrs": Table("lpm_trie", CidrKey, Range, "BPF_F_NO_PREALLOC"),
+    "cidrs": Table("lpm_trie", CidrKey, Cidr, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),

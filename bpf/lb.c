@@ -9,6 +9,7 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#define FROM_PODS false
 #include "types.h"
 #include "maps.h"
 #include "ctx_skb.h"
@@ -44,7 +45,7 @@ static __always_inline bool is_lost(const struct pkt *pkt)
 {
 	if (pkt->protocol == IPPROTO_TCP && !(pkt->tcp & TCP_SYN))
 		return false;
-	return in_service_cidr(&pkt->ends.destination);
+	return in_cidr(&pkt->ends.destination, CIDR_SERVICES);
 }
 
 /* tc egress of a device: answers of backends on this node; and what asks for a cluster IP ends

@@ -39,8 +39,8 @@ TABLE("lru_hash", struct affinity_key, struct affinity, affinity, MAX_affinity, 
 /* Sources that may reach a service's load balancer addresses. Agent. */
 TABLE("lpm_trie", struct range_key, struct range, ranges, MAX_ranges, BPF_F_NO_PREALLOC);
 
-/* Where cluster IPs are taken from: ServiceCIDR objects. Agent. */
-TABLE("lpm_trie", struct cidr_key, struct range, cidrs, MAX_cidrs, BPF_F_NO_PREALLOC);
+/* Where cluster IPs, and pods' addresses, are taken from. Agent. */
+TABLE("lpm_trie", struct cidr_key, struct cidr, cidrs, MAX_cidrs, BPF_F_NO_PREALLOC);
 
 /* This node's own addresses, and cluster IPs. Agent. */
 TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_NO_PREALLOC);

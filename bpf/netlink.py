@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
@@ -15,8 +17,18 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-__all__ = ["Held", "NetlinkError", "Watch", "addresses", "default_devices"]
+__all__ = [
+    "Held",
+    "Link",
+    "NetlinkError",
+    "Watch",
+    "addresses",
+    "default_devices",
+    "links",
+    "names",
+]
 
+_ETHERNET = 1  # ARPHRD_ETHER
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -33,26 +45,62 @@ def _packed(text: str) -> bytes:
     return _V4_MAPPED + socket.inet_pton(socket.AF_INET, text)
 
 
+class Link(NamedTuple):
+    """A device. `kind` is rtnetlink's word (veth, bridge, tun), "" for hardware."""
+
+    name: str
+    kind: str
+    is_ethernet: bool
+    master: int = 0
+    """The index of the bridge that it is a port of; 0: of none."""
+
+
+def names() -> dict[int, str]:
+    """All devices by index. pyroute2 would take 0.6 ms for each. Raises OSError."""
+    return dict(socket.if_nameindex())
+
+
+def links(indexes: Iterable[int]) -> dict[int, Link]:
+    """These devices, without those that are gone. Raises OSError, NetlinkError."""
+    found = {}
+    with IPRoute() as route:
+        for index in indexes:
+            try:
+                (link,) = route.link("get", index=index)
+            except NetlinkError as error:
+                if error.code == errno.ENODEV:
+                    continue
+                raise
+            info = link.get_attr("IFLA_LINKINFO")
+            found[index] = Link(
+                link.get_attr("IFLA_IFNAME"),
+                (info.get_attr("IFLA_INFO_KIND") if info is not None else "") or "",
+                link["ifi_type"] == _ETHERNET,
+                link.get_attr("IFLA_MASTER") or 0,
+            )
+    return found
+
+
 def addresses() -> list[Held]:
     """All addresses of all devices, loopback included. Raises OSError, NetlinkError."""
     with IPRoute() as route:
-        names = {link["index"]: link.get("ifname") for link in route.get_links()}
+        devices = names()
         found = []
         for message in route.get_addr():
             text = message.get("local") or message.get("address")
             if text:
-                found.append(Held(_packed(text), names.get(message["index"]) or ""))
+                found.append(Held(_packed(text), devices.get(message["index"]) or ""))
     return found
 
 
 def default_devices() -> list[str]:
     """The devices that hold a default route, IPv4 first. Raises OSError, NetlinkError."""
     with IPRoute() as route:
-        names = {link["index"]: link.get("ifname") for link in route.get_links()}
+        devices = names()
         found: dict[str, None] = {}
         for family in (socket.AF_INET, socket.AF_INET6):
             for message in route.get_default_routes(family=family):
-                device = names.get(message.get("oif"))
+                device = devices.get(message.get("oif"))
                 if device:
                     found[device] = None
     return list(found)

@@ -92,14 +92,16 @@ static __always_inline bool is_services_own(__u32 flags)
 	return flags & ADDRESS_CLUSTER_IP && !(flags & ADDRESS_LOCAL);
 }
 
-/* Could a service have this address? */
-static __always_inline bool in_service_cidr(const struct addr *address)
+/* Could it be the address of such a one? */
+static __always_inline bool in_cidr(const struct addr *address, enum cidr_kind kind)
 {
 	struct cidr_key key = {};
+	struct cidr *cidr;
 
 	key.prefix = 128;
 	key.address = *address;
-	return cidrs.lookup(&key) != NULL;
+	cidr = cidrs.lookup(&key);
+	return cidr && cidr->kinds & kind;
 }
 
 static __always_inline __u32 view_count(__u64 view)

@@ -8,15 +8,16 @@ Everything happens in this thread's network namespace.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
 
-from bpf import libbpf
+from bpf import libbpf, texts
 from bpf.module import Program
-from bpf.texts import LB_IN, LB_OUT
+from bpf.netlink import names
 
 _EGRESS, _INGRESS = 0xFFFFFFF3, 0xFFFFFFF2  # TC_H_CLSACT with TC_H_MIN_*; linux/pkt_sched.h
 _CLSACT_HANDLE = 0xFFFF0000
@@ -38,13 +39,24 @@ class Hook(NamedTuple):
     parent: int
 
 
-DEVICE_HOOKS = (
-    Hook(LB_OUT, _EGRESS),
-    Hook(LB_IN, _INGRESS),
-)
-"""In the order of attaching: answers can be translated before requests are."""
+LB_OUT = Hook(texts.LB_OUT, _EGRESS)
+LB_IN = Hook(texts.LB_IN, _INGRESS)
+POD_IN = Hook(texts.POD_IN, _INGRESS)
 
-PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
+DEVICE_HOOKS = (LB_OUT, LB_IN)
+"""Of a device where outside traffic enters. In the order of attaching: answers can be translated
+before requests are."""
+
+POD_HOOKS = (LB_OUT, POD_IN)
+"""Of the node's end of a pod's device. One set takes the other's place, in one request a side."""
+
+Pins = dict[Hook, Path]
+"""Programs, and where each is pinned."""
+
+
+def pins(folder: Path, *hooks: Hook) -> Pins:
+    """These programs of a build."""
+    return {hook: folder / hook.program.name for hook in hooks}
 
 
 class _Filter(NamedTuple):
@@ -58,36 +70,40 @@ class _Filter(NamedTuple):
     def is_ours(self) -> bool:
         return (self.info, self.handle) == (_INFO, _HANDLE) and self.name.startswith(_PREFIX)
 
+    @property
+    def holds(self) -> str:
+        """The name of our program."""
+        return self.name.removeprefix(_PREFIX).removesuffix(_OWN_QUEUE)
+
 
 def devices() -> list[str]:
-    """The names of all devices. Raises OSError, NetlinkError."""
-    with IPRoute() as route:
-        return list(_names(route).values())
+    """The names of all devices. Raises OSError."""
+    return list(names().values())
 
 
-def attach(device: str, programs: Path) -> bool:
-    """Sees to it that both pinned programs are in force; False: they already were.
+def attach(device: str, programs: Pins) -> bool:
+    """Sees to it that all these programs are in force; False: they already were.
 
     Raises OSError (also where somebody else's filter has our place), NetlinkError.
     """
     with IPRoute() as route:
-        index = _index(route, device)
-        made = _ensure_clsact(route, index)
-        there = [one for parent in (_EGRESS, _INGRESS) for one in _filters(route, index, parent)]
+        index = _index(device)
+        there = list(_all_filters(route, index))
+        made = not any(one.is_ours for one in there) and _ensure_clsact(route, index)
         made |= any(one.is_ours and one.name.endswith(_OWN_QUEUE) for one in there)
         changed = False
-        for hook in DEVICE_HOOKS:
+        for hook, pin in programs.items():
             here = [one for one in there if one.parent == hook.parent]
-            changed |= _attach_one(route, index, hook, programs, here, own_queue=made)
+            changed |= _attach_one(route, index, hook, pin, here, own_queue=made)
     return changed
 
 
 def _attach_one(  # noqa: PLR0913
-    route: IPRoute, index: int, hook: Hook, programs: Path, here: list[_Filter], *, own_queue: bool
+    route: IPRoute, index: int, hook: Hook, pin: Path, here: list[_Filter], *, own_queue: bool
 ) -> bool:
     if any(one.info >> 16 == PRIORITY and not one.is_ours for one in here):
         raise FileExistsError(17, f"somebody else's filter has preference {PRIORITY}")
-    program = libbpf.open_pin(str(programs / hook.program.name))
+    program = libbpf.open_pin(str(pin))
     try:
         if any(one.is_ours and one.program == libbpf.program_id(program) for one in here):
             return False
@@ -101,42 +117,50 @@ def _attach_one(  # noqa: PLR0913
     return True
 
 
-def attached(device: str) -> dict[str, int]:
-    """Our filters: the kernel's id of the program in force, by the program's name.
+def attached(*devices: str) -> dict[str, dict[str, int]]:
+    """Our filters by device: the kernel's id of the program in force, by the program's name.
 
-    Empty where the device is gone. Raises OSError, NetlinkError.
+    Without the devices that are gone. Raises OSError, NetlinkError.
     """
     with IPRoute() as route:
-        try:
-            index = _index(route, device)
-        except FileNotFoundError:
-            return {}
+        indexes = {name: index for index, name in names().items()}
         return {
-            hook.program.name: one.program
-            for hook in DEVICE_HOOKS
-            for one in _filters(route, index, hook.parent)
-            if one.is_ours
+            device: {
+                one.holds: one.program
+                for one in _all_filters(route, indexes[device])
+                if one.is_ours
+            }
+            for device in devices
+            if device in indexes
         }
 
 
-def wanted(programs: Path) -> dict[str, int]:
+def wanted(programs: Pins) -> dict[str, int]:
     """The kernel's ids of the pinned programs, as `attached` has them. Raises OSError."""
     found = {}
-    for program in PROGRAMS:
-        pinned = libbpf.open_pin(str(programs / program.name))
-        found[program.name] = libbpf.program_id(pinned)
+    for hook, pin in programs.items():
+        pinned = libbpf.open_pin(str(pin))
+        found[hook.program.name] = libbpf.program_id(pinned)
         os.close(pinned)
     return found
 
 
-def carriers() -> list[str]:
-    """The devices with a filter of ours. Raises OSError, NetlinkError."""
+def carriers(*hooks: Hook) -> list[str]:
+    """The devices with a filter of ours for one of these programs, or for any.
+
+    Raises OSError, NetlinkError.
+    """
+    held = {hook.program.name for hook in hooks}
     with IPRoute() as route:
-        names = _names(route)
+        present = names()
         return [
-            names[index]
+            present[index]
             for index in dict.fromkeys(_clsacts(route))
-            if index in names and any(one.is_ours for one in _all_filters(route, index))
+            if index in present
+            and any(
+                one.is_ours and (not held or one.holds in held)
+                for one in _all_filters(route, index)
+            )
         ]
 
 
@@ -147,7 +171,7 @@ def detach(device: str) -> bool:
     Raises OSError, NetlinkError.
     """
     with IPRoute() as route:
-        index = _index(route, device)
+        index = _index(device)
         ours = [one for one in _all_filters(route, index) if one.is_ours]
         for one in sorted(ours, key=lambda one: one.parent):
             route.tc(
@@ -159,15 +183,11 @@ def detach(device: str) -> bool:
     return bool(ours)
 
 
-def _names(route: IPRoute) -> dict[int, str]:
-    return {link["index"]: link.get("ifname") for link in route.get_links()}
-
-
-def _index(route: IPRoute, device: str) -> int:
-    for index, name in _names(route).items():
-        if name == device:
-            return index
-    raise FileNotFoundError(2, f"no device {device}")
+def _index(device: str) -> int:
+    try:
+        return socket.if_nametoindex(device)
+    except OSError as error:
+        raise FileNotFoundError(2, f"no device {device}") from error
 
 
 def _clsacts(route: IPRoute) -> list[int]:
@@ -177,9 +197,12 @@ def _clsacts(route: IPRoute) -> list[int]:
 
 def _ensure_clsact(route: IPRoute, index: int) -> bool:
     """True: it was not there. The old `ingress` qdisc in its place is refused by the kernel."""
-    if index in _clsacts(route):
-        return False
-    route.tc("add", "clsact", index)
+    try:
+        route.tc("add", "clsact", index)
+    except NetlinkError:
+        if index in _clsacts(route):
+            return False
+        raise
     return True
 
 
@@ -211,6 +234,6 @@ def _name_and_program(options: Any) -> tuple[str, int]:
 
 
 __all__ = [
-    "DEVICE_HOOKS", "PROGRAMS", "NetlinkError", "attach", "attached", "carriers", "detach",
-    "devices", "wanted",
+    "DEVICE_HOOKS", "LB_IN", "LB_OUT", "POD_HOOKS", "POD_IN", "NetlinkError", "Pins",
+    "attach", "attached", "carriers", "detach", "devices", "pins", "wanted",
 ]  # fmt: skip

@@ -157,10 +157,19 @@ struct node_address {
 	__u32 flags; /* enum address_flag */
 };
 
-/* A range that cluster IPs are taken from. */
+/* Whose addresses a prefix holds; the longest prefix counts. */
+enum cidr_kind {
+	CIDR_SERVICES = 1, /* cluster IPs are taken from it: a ServiceCIDR */
+	CIDR_PODS = 2,     /* pods that are known by their address: detectLocalMode */
+};
+
 struct cidr_key {
 	__u32 prefix; /* bits of the address that count */
 	struct addr address;
+};
+
+struct cidr {
+	__u32 kinds; /* enum cidr_kind */
 };
 
 /* Values that change while programs run; those that do not are compile-time constants. */
@@ -214,7 +223,7 @@ struct device {
 
 /* How a packet from outside gets to its backend. */
 enum forwarding {
-	FORWARDING_LOCAL = 0, /* the backend is on this node: destination rewritten, handed up */
+	FORWARDING_LOCAL = 0, /* backend or client are of this node: only the destination changes */
 	FORWARDING_SNAT = 1,  /* both ends rewritten; the answers come back through this node */
 	FORWARDING_DSR = 2,   /* wrapped for the backend's node, which answers the client itself */
 };

@@ -8,6 +8,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 
+#define FROM_PODS false
 #include "types.h"
 #include "maps.h"
 #include "ctx_xdp.h"

@@ -107,5 +107,5 @@ def _adopt_ring(service: int, word: int, found: Found, placer: Placer) -> int:
 
 def _is_of_size(placed: Placed, plan: Plan, placer: Placer) -> bool:
     """Has the unit the ring that this agent would build? Who is in it was looked at before."""
-    count = sum(one.views >> View.OUTSIDE & 1 for one in plan.backends)
-    return placed.ring & 0xFFFFFFFF == (placer.rings.size(count) if count else 0)
+    weights = [one.weight for one in plan.backends if one.views & 1 << View.OUTSIDE]
+    return placed.ring & 0xFFFFFFFF == (placer.rings.size(weights) if plan.ring else 0)

@@ -16,7 +16,7 @@ from typing import Any
 
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
-from bpf.texts import LB, SOCK, XDP
+from bpf.texts import LB, POD, SOCK, XDP
 from lb.address import Address, family
 from lb.api import Server
 from lb.config import Settings
@@ -25,8 +25,10 @@ from lb.devices import Devices
 from lb.errors import KernelRefused, TidegateError
 from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
-from lb.here import Addresses, Identity, ServiceRanges
+from lb.here import Addresses, Cidrs, Identity
 from lb.letterbox import Letterbox
+from lb.neighbours import Neighbours
+from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
 from lb.reserved import reserve
@@ -70,7 +72,9 @@ class Agent:
         note = reserve()
         if note:
             log.warning("%s", note)
-        self._devices = Devices(settings.devices, ground.programs[LB], note)
+        on_devices = ground.programs[LB]
+        self._devices = Devices(settings.devices, on_devices, note)
+        self._pod_devices = PodDevices(settings.pod_devices, on_devices, ground.programs.get(POD))
         self._xdp = Xdp(
             settings.xdp,
             ground.programs.get(XDP),
@@ -78,6 +82,7 @@ class Agent:
             self._pins.open_array("devices"),
         )
         tables = in_kernel(self._pins)
+        self._neighbours = Neighbours(tables.backends)
         reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
@@ -93,12 +98,10 @@ class Agent:
             addresses,
             self._reap,
             identify=identity.update,
-            allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
+            allocate=Cidrs(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
-        self._ports = Ports(
-            settings, self.controller, self.fail, self._metrics(), self._events.record
-        )
+        self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
         letterbox.lead_to(self.controller)
 
@@ -110,7 +113,8 @@ class Agent:
         self._look_at_devices()
         server.start()
         self._reaper.start()
-        self._ports.start()
+        self._neighbours.start()
+        self._ports.start(self._metrics())
         self._events.record(of_node(self._settings.node_name, "Starting"))
         for target, name in (
             (self._watch_devices, "devices"),
@@ -153,7 +157,7 @@ class Agent:
         drops = functools.partial(counted, self._pins)
         scrape = scraper(
             TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
-            KubeProxyCollector(self.controller, lambda: self._ports.asked, self._api),
+            KubeProxyCollector(self.controller, self._ports.asked, self._api),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 
@@ -188,10 +192,12 @@ class Agent:
         self.controller.devices(held, default)
         if self._follow_devices(default):
             self.controller.note()
+        self._neighbours.stir()
 
     def _follow_devices(self, default: list[str]) -> bool:
         changed = self._devices.follow(default)
-        return self._xdp.follow(self._devices.serving) or changed
+        changed |= self._xdp.follow(self._devices.serving)
+        return self._pod_devices.follow({*default, *self._devices.serving}) or changed
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
@@ -237,6 +243,7 @@ class Agent:
         try:
             self._devices.start()
             self._xdp.follow(self._devices.serving)
+            self._pod_devices.start({*netlink.default_devices(), *self._devices.serving})
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
         self.controller.note()
@@ -262,7 +269,9 @@ class Agent:
             families = {family(address) for address in controller.here.addresses}
         features = {
             "north-south": self._devices.feature(families),
+            "pod-devices": self._pod_devices.feature(),
             "xdp": self._xdp.feature(),
+            "neighbours": self._neighbours.feature(),
             **self._ports.features(),
         }
         with controller.lock:
@@ -274,6 +283,7 @@ class Agent:
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
         detached = self._devices.detached() + self._xdp.detached()
+        detached += self._pod_devices.detached()
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]

@@ -13,7 +13,15 @@ from typing import Any
 import click
 
 from lb import __version__, logs
-from lb.config import RING_SLOTS, Settings, node_ips, node_name, ring_slots, table_sizes
+from lb.config import (
+    RING_SLOTS,
+    Settings,
+    node_ips,
+    node_name,
+    pod_devices,
+    ring_slots,
+    table_sizes,
+)
 from lb.errors import BadInput, TidegateError
 from lb.ground import Ground
 from lb.kubeproxy import encode
@@ -21,7 +29,7 @@ from lb.kubeproxy.effective import Effective, effective
 from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, LOGGING
 from lb.kubeproxy.settings import settings as of_configuration
 from lb.letterbox import reading
-from lb.model import Way
+from lb.model import Algorithm, Way
 from lb.options import (
     API_SOCKET,
     BPFFS,
@@ -36,7 +44,7 @@ from lb.tables import SIZES
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "pod_devices": "auto", "dsr_dispatch": "ipip", "algorithm": "maglev",
+    "dsr_dispatch": "ipip",
 }  # fmt: skip
 """Flags of the contract that this version takes and has no use for yet; each says so when given."""
 
@@ -90,6 +98,13 @@ def _later(function: Any) -> Any:
     help="Where traffic from outside enters.  [default: devices with a default route]",
 )
 @click.option(
+    "--pod-devices",
+    default="auto",
+    show_default=True,
+    metavar="PATTERN,...|off",
+    help="Devices of pods whose clients have no sockets here; auto: veth and tap.",
+)
+@click.option(
     "--xdp",
     type=click.Choice(["auto", "native", "generic", "off"]),
     default="auto",
@@ -103,12 +118,6 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="To backends of other nodes: in this node's name, or so that they answer the client "
     "themselves; hybrid does that for TCP.",
-)
-@click.option(
-    "--program-cache",
-    default="/var/cache/tidegate",
-    show_default=True,
-    help="Folder for what the compiler made, so that the next start is quick; empty: none.",
 )
 @CGROUP
 @BPFFS
@@ -148,6 +157,13 @@ def _later(function: Any) -> Any:
     default=SIZES["rings"] * 2,
     show_default=True,
     help="Slots of Maglev rings; a service reached from outside takes 100 or more a backend.",
+)
+@click.option(
+    "--algorithm",
+    type=click.Choice([one.value for one in Algorithm]),
+    default=Algorithm.MAGLEV.value,
+    show_default=True,
+    help="How clients outside are spread; a service's annotation tidegate.io/algorithm wins.",
 )
 @click.option(
     "--maglev-table-size",
@@ -244,7 +260,7 @@ def _protect(score: int) -> None:
     try:
         Path("/proc/self/oom_score_adj").write_text(str(score))
     except OSError as error:
-        log.info("oomScoreAdj %d: %s", score, error.strerror)
+        log.log(logs.V2, "oomScoreAdj %d: %s", score, error.strerror)
 
 
 def _settings(flags: dict[str, Any], found: Effective) -> Settings:
@@ -266,11 +282,12 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         node_name=node_name(override, os.uname().nodename),
         node_ips=node_ips(flags["node_ip"]),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        pod_devices=pod_devices(flags["pod_devices"]),
         forwarding=Way(flags["forwarding"]),
         xdp=flags["xdp"],
+        algorithm=Algorithm(flags["algorithm"]),
         cgroup=cgroup,
         bpffs=flags["bpffs"],
-        program_cache=Path(flags["program_cache"]) if flags["program_cache"] else None,
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
         sizes=table_sizes(sizes),

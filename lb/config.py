@@ -16,7 +16,7 @@ import msgspec
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
 from lb.local import Detection
-from lb.model import Way
+from lb.model import Algorithm, Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
@@ -79,14 +79,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The KubeProxyConfiguration in force, as `/configz` shows it."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""
+    pod_devices: tuple[str, ...] = ("auto",)
+    """Patterns of the names of devices that lead to pods, or `auto`; empty: none."""
     forwarding: Way = Way.SNAT
     """How a backend of another node is reached, where the service does not say."""
     xdp: str = "auto"
     """`auto`, `native`, `generic` or `off`."""
+    algorithm: Algorithm = Algorithm.MAGLEV
+    """Of services without an annotation for it."""
     cgroup: Path
     bpffs: Path
-    program_cache: Path | None = None
-    """What the compiler made, for the next start."""
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""
@@ -110,6 +112,12 @@ def node_ips(text: str) -> tuple[Address, ...]:
     if len({family(address) for address in found}) < len(found):
         raise BadInput("--node-ip: one address, or one of each family")
     return found
+
+
+def pod_devices(text: str) -> tuple[str, ...]:
+    """The patterns of `PATTERN,...`; none for "" and "off"."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    return () if found == ("off",) else found
 
 
 def ring_slots(count: int) -> int:

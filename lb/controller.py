@@ -46,7 +46,7 @@ class Controller:
         reap: Callable[[Work], None],
         *,
         identify: Callable[[Collection[Address]], None] = lambda _: None,
-        allocate: Callable[[Collection[Prefix]], object] = lambda _: None,
+        allocate: Callable[[Collection[Prefix], Collection[Prefix]], object] = lambda *_: None,
     ) -> None:
         self.settings = settings
         self.reconciler = reconciler
@@ -54,7 +54,11 @@ class Controller:
         self.progress = Progress(settings.stale_seconds)
         self.store = Store(settings.node_name, since=self.progress.started)
         self.here = Here(
-            settings.node_name, "", one_of_each(settings.node_ips), settings.forwarding
+            settings.node_name,
+            "",
+            one_of_each(settings.node_ips),
+            forwarding=settings.forwarding,
+            algorithm=settings.algorithm,
         )
         self.pods = local(settings.detection, ())
         """Which packets come from pods, for clients whose sockets are not seen."""
@@ -252,22 +256,21 @@ class Controller:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node
-        here = Here(
-            self.here.name, node.zone if node else "", self._primary(), self.here.forwarding
-        )
+        zone = node.zone if node else ""
+        here = replace(self.here, zone=zone, addresses=self._primary())
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]
             self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
             self._identify(here.addresses)
-            self._allocate(self.store.service_cidrs())
+            self._follow_pods(node.pod_cidrs if node else ())
+            self._allocate(self.store.service_cidrs(), self.pods.prefixes.values())
         except OSError as error:
             self.error = f"addresses: {error}"
         self._news |= self.error != before
         changed = here != self.here
         self._tell_addresses(here)
         self.here = here
-        self._follow_pods(node.pod_cidrs if node else ())
         return changed
 
     def _follow_pods(self, pod_cidrs: Sequence[Prefix]) -> None:

@@ -61,11 +61,13 @@ class Devices:
     """Attaches, and remembers what failed. For any thread."""
 
     def __init__(self, named: Sequence[str], programs: Path, note: str = "") -> None:
-        self._named, self._programs, self._note = named, programs, note
+        self._named, self._note = named, note
+        self._programs = tc.pins(programs, *tc.DEVICE_HOOKS)
         self._lock = threading.Lock()
         self._started = False
         self._default: Sequence[str] = ()
         self._choice = Choice(())
+        self._carrying: Sequence[str] | None = None
         self._errors: dict[str, str] = {}
 
     def start(self) -> None:
@@ -81,7 +83,10 @@ class Devices:
             if not self._started:
                 return False
             before = (self._choice, self._errors)
-            choice = choose(self._named, default, tc.devices(), tc.carriers())
+            if self._carrying is None:  # looked up once: it takes a request a device
+                self._carrying = tc.carriers(tc.LB_IN)
+            carrying = self._carrying
+            choice = choose(self._named, default, tc.devices(), carrying)
             errors: dict[str, str] = {}
             changed = False
             for name in choice.serve:
@@ -95,6 +100,7 @@ class Devices:
                 except (OSError, tc.NetlinkError) as error:
                     errors[name] = f"{name}: could not detach: {error}"
             self._choice, self._errors = choice, errors
+            self._carrying = [*choice.serve, *(one for one in choice.leave if one in errors)]
             news = (choice, errors) != before
             if news:
                 self._tell()
@@ -118,13 +124,13 @@ class Devices:
         """A line for each program that somebody took off. Raises OSError, NetlinkError."""
         with self._lock:
             wanted = tc.wanted(self._programs) if self._choice.serve else {}
-            lines = []
-            for device in self._choice.serve:
-                there = tc.attached(device)
-                for name, number in wanted.items():
-                    if there.get(name) != number:
-                        lines.append(f"{name} is detached from {device}")
-        return lines
+            there = tc.attached(*self._choice.serve)
+            return [
+                f"{name} is detached from {device}"
+                for device in self._choice.serve
+                for name, number in wanted.items()
+                if there.get(device, {}).get(name) != number
+            ]
 
     def feature(self, families: Collection[Family]) -> dict[str, Any]:
         """The entry in `status`; `families` are those of the node's own addresses."""

@@ -38,7 +38,9 @@ def _unit(unit: Unit, placed: Placed, plan: Plan) -> list[str]:
         where = f"{one.node or '-'} {one.zone or '-'}"
         state = BackendState(one.state).name.lower()
         number = placed.backends[one.address, one.port].id
-        text.append(f"  backend {number}  {show_port(one.address, one.port)}  {state}  {where}")
+        weight = f"  weight {one.weight}" if one.weight > 1 else ""
+        place = show_port(one.address, one.port)
+        text.append(f"  backend {number}  {place}  {state}  {where}{weight}")
     return text
 
 

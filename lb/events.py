@@ -169,7 +169,8 @@ class Recorder:
                 self._deliver(event)
             except Failed as error:
                 self.dropped += 1
-                log.info("event %s of %s is dropped: %s", event.reason, event.name, error)
+                lost = {"reason": event.reason, "object": event.name, "err": str(error)}
+                log.info("Event is dropped", extra=lost)
             finally:
                 self._queue.task_done()
 

@@ -11,15 +11,17 @@ import fcntl
 import gc
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from bpf.module import CompileError
 from bpf.pins import Pins, mount
 from bpf.probe import has_set_retval
-from bpf.texts import LB, SOCK, XDP
+from bpf.texts import LB, POD, SOCK, XDP
 from lb.config import Settings
 from lb.errors import BadInput, KernelRefused
 
+CACHE = Path("/var/cache/tidegate")
 ENDING = (signal.SIGTERM, signal.SIGINT)
 COLLECT_EVERY = (50_000, 50, 50)
 """Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
@@ -37,8 +39,10 @@ class Ground:
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock = _locked(settings.bpffs)
-        self.pins = Pins(settings.bpffs, settings.program_cache)
-        texts = (SOCK, LB) if settings.xdp == "off" else (SOCK, LB, XDP)
+        self.pins = Pins(settings.bpffs, cache_folder(os.environ))
+        texts = [SOCK, LB]
+        texts += [POD] if settings.pod_devices else []
+        texts += [XDP] if settings.xdp != "off" else []
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
             self.pins.make(settings.sizes)
@@ -54,6 +58,18 @@ class Ground:
             self._building.finish()
         except (CompileError, OSError) as error:
             raise KernelRefused(f"programs: {error}; see tidegate check") from error
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path | None:
+    """Where compiled programs are kept: as told, as the service manager says, else /var/cache.
+
+    None: nowhere. CACHE_DIRECTORY is of systemd.exec(5).
+    """
+    told = environment.get("TIDEGATE_CACHE")
+    if told is not None:
+        return Path(told) if told else None
+    of_unit = environment.get("CACHE_DIRECTORY", "").partition(":")[0]
+    return Path(of_unit) if of_unit else CACHE
 
 
 def _locked(folder: Path) -> int:

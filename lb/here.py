@@ -1,11 +1,11 @@
-"""Addresses in the maps that are no frontends: of nodes, of services, and ranges of the latter."""
+"""Addresses in the maps that are no frontends: of nodes, of services, and ranges."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from bpf.layout import AddressFlag, CidrKey, Node, NodeAddress, Range
+from bpf.layout import AddressFlag, Cidr, CidrKey, CidrKind, Node, NodeAddress
 from bpf.maps import Array, Hash
 from lb.address import Address, Family, Prefix, family
 from lb.config import Settings
@@ -104,24 +104,29 @@ class Addresses:
         return flags
 
 
-class ServiceRanges:
-    """The table `cidrs`. Not thread-safe."""
+class Cidrs:
+    """The table `cidrs`: whose addresses lie where. Not thread-safe."""
 
     def __init__(self, table: Hash) -> None:
         self._table = table
-        self._written = {key for key, _ in table.items()}
+        self._written = dict(table.items())
 
-    def update(self, prefixes: Collection[Prefix]) -> bool:
+    def update(self, services: Collection[Prefix], pods: Collection[Prefix]) -> bool:
         """Make the table hold these; False: it already did. Raises OSError."""
-        wanted = {CidrKey(length, address).pack() for address, length in prefixes}
+        kinds: Counter[Prefix] = Counter(dict.fromkeys(services, int(CidrKind.SERVICES)))
+        kinds.update(dict.fromkeys(pods, int(CidrKind.PODS)))
+        wanted = {
+            CidrKey(length, address).pack(): Cidr(kind).pack()
+            for (address, length), kind in kinds.items()
+        }
         changed = wanted != self._written
-        for key in wanted - self._written:
-            self._table.put({key: Range().pack()})
-            self._written.add(key)
-        gone = self._written - wanted
+        for key, value in wanted.items() - self._written.items():
+            self._table.put({key: value})
+            self._written[key] = value
+        gone = self._written.keys() - wanted.keys()
         if gone:
             self._table.remove(gone)
-            self._written -= gone
+            self._written = wanted
         return changed
 
 

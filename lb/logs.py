@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from datetime import datetime
 from typing import IO, Any
 
 NAME = "tidegate"
@@ -50,8 +51,9 @@ class Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and below it the stack of an exception."""
-        at = self.formatTime(record, "%m%d %H:%M:%S")
-        head = f"{severity(record)[0].upper()}{at}.{int(record.msecs * 1000):06} {record.process:7}"
+        at = datetime.fromtimestamp(record.created).astimezone()
+        letter = severity(record)[0].upper()
+        head = f"{letter}{at:%m%d %H:%M:%S.%f} {record.process:7}"
         found, said = fields(record), record.getMessage()
         if found:
             pairs = " ".join(f"{key}={_shown(value)}" for key, value in found.items())

@@ -13,6 +13,7 @@ from lb.client import ask
 from lb.devices import take_off
 from lb.errors import AgentUnreachable, KernelRefused
 from lb.ground import exclusive
+from lb.neighbours import let_all_go
 from lb.reserved import release, reserve
 from lb.tables import in_kernel
 
@@ -59,10 +60,12 @@ def clean(bpffs: Path) -> list[str]:
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
     try:
         off = take_off()
+        neighbours = let_all_go()
     except NetlinkError as error:
-        raise KernelRefused(f"filters of devices: {error}") from error
+        raise KernelRefused(f"filters of devices, or neighbours: {error}") from error
     release()
     found = [*(f"filters of {device}" for device in off)]
+    found += ["neighbours kept resolved"] if neighbours else []
     found += [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
     Pins(bpffs).remove()
     os.close(lock)

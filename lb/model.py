@@ -34,6 +34,20 @@ class Policy(Enum):
     LOCAL = "Local"
 
 
+class Algorithm(StrEnum):
+    """How connections from outside choose among the backends."""
+
+    MAGLEV = "maglev"
+    RANDOM = "random"
+
+
+HEAVIEST = 100
+"""The largest weight of a backend; one without a weight has 1."""
+
+Weights = Mapping[bytes | int, int]
+"""By an endpoint's address, or by the CRC-32 of its pod's name: names would take much memory."""
+
+
 class ServiceName(NamedTuple):
     """A Service object."""
 
@@ -92,6 +106,9 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     external_policy: Policy = Policy.CLUSTER
     affinity_seconds: int = 0
     health_check_node_port: int = 0
+    algorithm: Algorithm | None = None
+    """None: as the node's own flag says."""
+    weights: Weights = {}
     forwarding: Way | None = None
     """None: as the node has it."""
     annotations: Mapping[str, str] = {}
@@ -141,15 +158,28 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     """Seconds since the epoch from `endpoints.kubernetes.io/last-change-trigger-time`; 0: unknown.
 
     Not part of the content: compare slices with `same_content`."""
+    pods: bytes = b""
+    """The CRC-32 of each endpoint's pod's name, 0 for none, 4 bytes each; empty: none has one."""
 
     def same_content(self, other: EndpointSlice) -> bool:
         """Equal in everything that decides where traffic goes."""
-        return (self.service, self.family, self.ports, self.endpoints) == (
+        return (self.service, self.family, self.ports, self.endpoints, self.pods) == (
             other.service,
             other.family,
             other.ports,
             other.endpoints,
+            other.pods,
         )
+
+    def weighed(self, weights: Weights) -> dict[Address, int]:
+        """The weights of those endpoints that have one, by address or by pod."""
+        names = memoryview(self.pods).cast("I") if self.pods else bytes(len(self.endpoints))
+        found = {}
+        for endpoint, name in zip(self.endpoints, names, strict=True):
+            weight = weights.get(endpoint.address) or (weights.get(name) if name else None)
+            if weight:
+                found[endpoint.address] = weight
+        return found
 
 
 class Trigger(NamedTuple):

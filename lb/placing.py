@@ -173,7 +173,11 @@ class Placer:
             ]
             return words[0], words[1], words[2]
         ids = placed.backends
-        listed = [(ids[one.address, one.port].id, one.views) for one in plan.backends]
+        listed = [
+            (ids[one.address, one.port].id, one.views)
+            for one in plan.backends
+            for _ in range(one.weight)
+        ]
         lists = [tuple([one for one, views in listed if views >> view & 1]) for view in range(3)]
         different = [one for one in dict.fromkeys(lists) if one]
         starts = dict.fromkeys(different, 0)
@@ -247,7 +251,10 @@ class Placer:
         if old is not None and _outside(old) == members and bool(placed.ring) == bool(members):
             return
         if members or placed.ring:
-            numbered = [Member(*where, placed.backends[where].id) for where in members]
+            numbered = [
+                Member(address, port, weight, placed.backends[address, port].id)
+                for address, port, weight in members
+            ]
             placed.ring = self.rings.switch(placed.service, placed.ring, numbered, now)
 
     def wants_ring(self, placed: Placed) -> bool:
@@ -300,12 +307,16 @@ def _runs(records: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
             first = i
 
 
-def _listed(plan: Plan) -> list[tuple[Address, int, int]]:
-    return [(one.address, one.port, one.views & VIEWS) for one in plan.backends]
+def _listed(plan: Plan) -> list[tuple[Address, int, int, int]]:
+    return [(one.address, one.port, one.views & VIEWS, one.weight) for one in plan.backends]
 
 
-def _outside(plan: Plan) -> list[Where]:
-    return [(one.address, one.port) for one in plan.backends if one.views & 1 << View.OUTSIDE]
+def _outside(plan: Plan) -> list[tuple[Address, int, int]]:
+    """Who is in the unit's ring, with weights."""
+    if not plan.ring:
+        return []
+    bit = 1 << View.OUTSIDE
+    return [(one.address, one.port, one.weight) for one in plan.backends if one.views & bit]
 
 
 def _lines_for(ids: tuple[int, ...]) -> int:

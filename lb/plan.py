@@ -25,6 +25,7 @@ from bpf.layout import (
 from lb.address import ANY, Address, Family, Prefix, family
 from lb.eligible import Candidate, Selection, candidates, select
 from lb.model import (
+    Algorithm,
     EndpointSlice,
     Policy,
     PortName,
@@ -54,6 +55,8 @@ class Here(msgspec.Struct, frozen=True):
     name: str
     zone: str = ""
     addresses: tuple[Address, ...] = ()
+    algorithm: Algorithm = Algorithm.MAGLEV
+    """Of services that name none."""
     forwarding: Way = Way.SNAT
     """How a backend of another node is reached, where the service does not say."""
 
@@ -78,6 +81,8 @@ class Backend(msgspec.Struct, frozen=True, gc=False):
     views: int
     node: str
     zone: str
+    weight: int = 1
+    """How often it stands in each list; 1 for one in no list."""
 
 
 VIEWS = (1 << len(View)) - 1
@@ -98,6 +103,8 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     empty: tuple[Empty, Empty, Empty]
     affinity_seconds: int
     ranges: tuple[Prefix, ...]
+    ring: bool = False
+    """Connections from outside are spread by a Maglev ring, and not at random over the list."""
 
     def drops(self) -> bool:
         """Can a socket of this unit meet silence? Then `guard` has to stand ready."""
@@ -138,13 +145,34 @@ def _plan(  # noqa: PLR0913, PLR0917 - the coordinates of a unit
         # Pods and this node's own processes reach all endpoints behind an external address,
         # whatever the external policy says (kube-proxy's short-circuit).
         policies |= {View.INSIDE: Policy.CLUSTER, View.OUTSIDE: service.external_policy}
+    backends = _backends(chosen, policies, here)
+    if service.weights:
+        backends = _weighed(backends, service, slices)
+    by_ring = (service.algorithm or here.algorithm) is Algorithm.MAGLEV
     return Plan(
         unit=Unit(service.name, port.name, port.protocol, which),
         frontends=frontends,
-        backends=_backends(chosen, policies, here),
+        backends=backends,
         empty=_empty(chosen, policies),
         affinity_seconds=service.affinity_seconds,
         ranges=ranges if any(one.flags & FrontendFlag.RANGES for one in frontends) else (),
+        ring=by_ring and any(one.views & 1 << View.OUTSIDE for one in backends),
+    )
+
+
+def _weighed(
+    backends: tuple[Backend, ...], service: Service, slices: Sequence[EndpointSlice]
+) -> tuple[Backend, ...]:
+    known: dict[Address, int] = {}
+    for part in slices:
+        known |= part.weighed(service.weights)
+    return tuple(
+        [
+            msgspec.structs.replace(one, weight=known[one.address])
+            if one.address in known and one.views & VIEWS
+            else one
+            for one in backends
+        ]
     )
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from bpf import netns, sockdiag
 from bpf.layout import Peer
 from lb.address import Address, show_port
+from lb.logs import V4
 
 log = logging.getLogger("tidegate.reaper")
 
@@ -100,9 +101,8 @@ class Reaper:
     def _end(self, one: sockdiag.Socket, reason: str) -> None:
         if sockdiag.destroy(one):
             self.ended += 1
-            log.info(
-                "ended a UDP socket to %s: %s", show_port(Address(one.address), one.port), reason
-            )
+            place = show_port(Address(one.address), one.port)
+            log.log(V4, "UDP socket is ended", extra={"backend": place, "reason": reason})
 
 
 def _drained(queued: queue.SimpleQueue[Work]) -> list[Work]:

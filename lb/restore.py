@@ -8,7 +8,7 @@ the rest is named and left for the caller to remove. Writes nothing.
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -67,6 +67,8 @@ class Found(msgspec.Struct):
 
 class _Lists(NamedTuple):
     masks: dict[int, int]
+    weights: dict[int, int]
+    """By backend id how often each list has it, where that is more than once."""
     extents: tuple[tuple[int, int], ...]
     broken: bool
 
@@ -95,7 +97,7 @@ def restore(tables: Tables) -> Found:
             continue
         own, copies = _without_copies(_records(tables, backends.pop(number, ())), lists.masks)
         found.stray_backends += copies
-        plan = _plan(unit, record, own, lists.masks, led, limits, nodes, zones)
+        plan = _plan(unit, record, own, lists, led, limits, nodes, zones)
         found.units[unit] = _placed(number, record, own, plan)
         if record.ring and not _leads_home(tables, record.ring, own, lists.masks):
             found.faults.append(f"{unit} has a ring of other backends than its list")
@@ -213,6 +215,7 @@ def _without_copies(
 def _lists(tables: Tables, record: ServiceRecord) -> _Lists:
     """By backend id the views that list it, and where the lists lie."""
     masks: dict[int, int] = {}
+    weights: dict[int, int] = {}
     lines: set[int] = set()
     broken = False
     for view, word in enumerate(record.view):
@@ -225,9 +228,12 @@ def _lists(tables: Tables, record: ServiceRecord) -> _Lists:
             continue
         lines.update(range(line, end))
         slots = memoryview(tables.slots.read(line, end - line)).cast("I")
-        for number in slots[:count]:
+        times = Counter(slots[:count])
+        for number, weight in times.items():
             masks[number] = masks.get(number, 0) | 1 << view
-    return _Lists(masks, _runs(lines), broken)
+            if weight > 1:
+                weights[number] = max(weight, weights.get(number, 1))
+    return _Lists(masks, weights, _runs(lines), broken)
 
 
 def _leads_home(
@@ -255,7 +261,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
     unit: Unit,
     record: ServiceRecord,
     backends: Mapping[int, BackendRecord],
-    masks: Mapping[int, int],
+    lists: _Lists,
     frontends: tuple[Frontend, ...],
     ranges: tuple[Prefix, ...],
     nodes: Mapping[int, str],
@@ -266,9 +272,10 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
             Address(one.address),
             _shared(one.port),
             _STATES[one.state],
-            masks.get(number, 0) | one.views & BackendFlag.HERE,
+            lists.masks.get(number, 0) | one.views & BackendFlag.HERE,
             nodes.get(one.node, ""),
             zones.get(one.zone, ""),
+            lists.weights.get(number, 1),
         )
         for number, one in backends.items()
     ]
@@ -280,6 +287,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
         empty=(empty[0], empty[1], empty[2]),
         affinity_seconds=record.affinity_seconds,
         ranges=ranges,
+        ring=bool(record.ring),
     )
 
 

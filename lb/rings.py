@@ -11,6 +11,7 @@ Not for who is in a ring: that is `lb.plan` (view OUTSIDE) and `lb.placing`.
 from __future__ import annotations
 
 import logging
+import math
 from array import array
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -34,6 +35,7 @@ class Member(NamedTuple):
 
     address: Address
     port: int
+    weight: int
     id: int
 
 
@@ -75,15 +77,17 @@ class Rings:
         size, first = word & 0xFFFFFFFF, word >> 32
         self.extents.restore(first // 2, _pairs(size))
 
-    def size(self, count: int) -> int:
-        """Slots in a ring of `count` backends (1 or more)."""
+    def size(self, weights: Sequence[int]) -> int:
+        """Slots in a ring of backends with these weights: enough for each unit of weight."""
         from maglev import table_size  # noqa: PLC0415 - only nodes with rings pay for it
 
-        return table_size(count, self.limit) if count > 1 else 1
+        if len(weights) < 2:
+            return len(weights)
+        return table_size(sum(weights) // math.gcd(*weights), self.limit)
 
     def _write(self, members: Sequence[Member], now: float) -> int:
         """The word of a new ring; 0: there is no room for it."""
-        size = self.size(len(members))
+        size = self.size([one.weight for one in members])
         if len(members) > size:
             self._tell(f"{len(members)} backends: too many for --maglev-table-size {self.limit}")
             return 0
@@ -128,7 +132,7 @@ def _slots(members: Sequence[Member], size: int) -> bytes:
     if size == 1:
         slots = array("I", [members[0].id])
     else:
-        named = [Backend(show_port(one.address, one.port), 1, one.id) for one in members]
+        named = [Backend(show_port(one.address, one.port), one.weight, one.id) for one in members]
         slots = build(named, size=size, seed=SEED)
     slots.extend([0] * (size % 2))
     return slots.tobytes()

@@ -111,7 +111,7 @@ def _backend(one: Backend) -> Row:
         "address": show(one.address),
         "port": one.port,
         "state": "ready" if one.state is BackendState.READY else "terminating",
-        "weight": 1,
+        "weight": one.weight,
         "node": one.node,
         "zone": one.zone,
     }

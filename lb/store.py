@@ -31,7 +31,7 @@ class Touched(NamedTuple):
     `peers`: addresses of other nodes did, which touches no service.
 
     `cidrs`: where cluster IPs are taken from changed, which touches no plan.
-    `services`: with the last object that changed them. `families`: those in which anything
+    `services`: with the first object that changed them. `families`: those in which anything
     changed. `triggers`: of slices, when what they tell of happened. `refused`: what is newly so.
     """
 
@@ -129,7 +129,7 @@ class Store:
         old = self._services.get(name)
         if old == new:
             return
-        touched.services[name] = change.key
+        touched.services.setdefault(name, change.key)
         for one in (old, new):
             touched.families.update(one.cluster_ips if one is not None else ())
         if new is None:
@@ -149,13 +149,13 @@ class Store:
             left = tuple([one for one in self._of_service.pop(old.service) if one != name])
             if left:
                 self._of_service[old.service] = left
-            touched.services[old.service] = change.key
+            touched.services.setdefault(old.service, change.key)
             touched.families.add(old.family)
         if new is not None:
             self._slices[new.name] = new
             names = (*self._of_service.get(new.service, ()), new.name)
             self._of_service[new.service] = tuple(sorted(names))
-            touched.services[new.service] = change.key
+            touched.services.setdefault(new.service, change.key)
             touched.families.add(new.family)
             if new.trigger_time > self._since:
                 touched.triggers.append(Trigger(new.service, new.family, new.trigger_time))

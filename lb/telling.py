@@ -20,7 +20,7 @@ def tell(turn: Turn) -> None:
         log.log(level, "Left out", extra={"object": one.subject, "reason": one.reason})
     if turn.first:
         numbers = (len(turn.services), turn.writes)
-        log.info("synced: %d services, %d writes", *numbers, extra=_fields(turn))
+        log.info("synced: %d services, %d writes", *numbers, extra=_duration(turn))
     else:
         _changes(turn)
     for unit, error in turn.failed.items():
@@ -43,4 +43,8 @@ def _changes(turn: Turn) -> None:
 
 def _fields(turn: Turn, **more: object) -> dict[str, object]:
     """With how many entries of maps were written, and how long the turn took."""
-    return {**more, "writes": turn.writes, "duration": f"{turn.seconds * 1000:.3g}ms"}
+    return {**more, "writes": turn.writes, **_duration(turn)}
+
+
+def _duration(turn: Turn) -> dict[str, str]:
+    return {"duration": f"{turn.seconds * 1000:.3g}ms"}

@@ -13,7 +13,7 @@ class Turn(NamedTuple):
     """One round: what came, and what became of it."""
 
     causes: Mapping[ServiceName, Key]
-    """Services that changed, with the last object that changed them; empty in the first turn."""
+    """Services that changed, with the first object that changed them; empty in the first turn."""
     services: Collection[ServiceName]
     """Those, or in the first turn all."""
     first: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -43,6 +44,17 @@ def peer(host: Host, address: str) -> Seen:
     )  # fmt: skip
     text, _, seconds = done.stdout.partition(" ")
     return Seen(text, float(seconds))
+
+
+def health(host: Host, address: str) -> Seen:
+    """What a load balancer's health check is told: the code, and how many endpoints are there."""
+    done = host.run(
+        "curl", "-q", "--noproxy", "*", "--silent", "--max-time", str(PATIENCE),
+        "--write-out", "\n%{http_code} %{time_total}", f"http://{address}/",
+    )  # fmt: skip
+    body, _, numbers = done.stdout.rpartition("\n")
+    code, seconds = numbers.split()
+    return Seen(f"{code}: {json.loads(body)['localEndpoints']} here", float(seconds))
 
 
 def _seen(answers: Iterable[Answer]) -> Seen:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple
 
-from deploy.demo.asking import NO_ANSWER, OFTEN, PATIENCE, REFUSED, Seen, dns, http, peer
+from deploy.demo.asking import NO_ANSWER, OFTEN, PATIENCE, REFUSED, Seen, dns, health, http, peer
 from deploy.demo.stage import Stage
 from tests.bed import Agent, Host, Node, Outcome, Talk, connect, curl, until
 
@@ -116,6 +116,10 @@ def _outside(stage: Stage) -> Iterator[Try]:
               lambda: dns(client, "10.96.0.53", OFTEN))  # fmt: skip
     yield Try("NodePort of another node", "pod client-1", BOTH,
               lambda: http(pod, "192.168.77.12:30080", OFTEN))  # fmt: skip
+    yield Try("health check port of n1", "client outside", "200: 1 here",
+              lambda: health(client, "192.168.77.11:32400"))  # fmt: skip
+    yield Try("health check port of n2, IPv6", "client outside", "503: 0 here",
+              lambda: health(client, "[fd00:77::12]:32400"))  # fmt: skip
 
 
 def _direct(stage: Stage) -> Iterator[Try]:

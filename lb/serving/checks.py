@@ -91,6 +91,7 @@ class Checks:
         self.ports: dict[ServiceName, int] = {}
         self._counts: dict[ServiceName, Counts] = {}
         self._hosts: dict[Family, tuple[str, ...]] = {}
+        self._owners: dict[int, ServiceName] = {}
 
     def follow(self, turn: Turn) -> None:
         """Services changed, or this node's addresses did. The caller holds the lock."""
@@ -112,11 +113,13 @@ class Checks:
             stale = True
         if stale:
             self._hosts = self._where()
+            # Replaced as a whole: another thread may be looking.
+            self._owners = {port: name for name, port in sorted(self.ports.items(), reverse=True)}
             self._listeners.want(GROUP, self._places())
 
     def owner(self, place: Place) -> ServiceName | None:
-        """Whose port it is."""
-        return next((name for name, port in sorted(self.ports.items()) if port == place.port), None)
+        """Whose port it is. For any thread."""
+        return self._owners.get(place.port)
 
     def _places(self) -> dict[Place, Answer]:
         """Of two services with one port the first by name has it."""

@@ -114,7 +114,7 @@ class Listeners:
             if before.get(place) != error:
                 self._failed(place, error)
         for place in before.keys() & self._doors.keys():
-            log.info("%s is free now", place)
+            log.info("Port is free now", extra={"at": str(place)})
 
     def _open(self, place: Place, answer: Answer) -> str:
         """Empty, or why not."""
@@ -172,10 +172,14 @@ class _Door(socketserver.ThreadingMixIn, socketserver.TCPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be had
+            self._room.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,7 +27,7 @@ FAILED_CHECK = "FailedToStartServiceHealthcheck"
 
 
 class Ports:
-    """`metrics` answers on the metrics port; None: there is none. To be started before the loop.
+    """To be started before the controller's loop.
 
     `fail` ends the agent, where the settings say that it must have its ports.
     """
@@ -36,27 +37,26 @@ class Ports:
         settings: Settings,
         controller: Controller,
         fail: Callable[[TidegateError], None],
-        metrics: Answer | None = None,
         record: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._settings, self._controller = settings, controller
         self._progress = controller.progress
-        self.asked: Counter[tuple[str, int]] = Counter()
-        """Answers of the health port by path and code."""
+        self._lock = threading.Lock()
+        self._asked: Counter[tuple[str, int]] = Counter()
         self._listeners = Listeners(self._failed)
-        self._fail, self._metrics, self._record = fail, metrics, record
+        self._fail, self._record = fail, record
         self._own: dict[Place, str] = {}
         self._checks = checks.Checks(
             controller.store, settings.node_name, self._listeners, self._hosts, self._is_healthy
         )
 
-    def start(self) -> None:
-        """Serve, from one thread."""
+    def start(self, metrics: Answer | None) -> None:
+        """Serve, from one thread; `metrics` answers on the metrics port."""
         answers = {
             HEALTHZ: health.health_port(
                 self._progress.health, self._eligible, time.time, self._count
             ),
-            METRICS: self._metrics,
+            METRICS: metrics,
         }
         for name, at in self._addresses().items():
             answer = answers[name]
@@ -71,6 +71,11 @@ class Ports:
     def stop(self) -> None:
         """Close all ports."""
         self._listeners.stop()
+
+    def asked(self) -> dict[tuple[str, int], int]:
+        """Answers of the health port so far, by path and code."""
+        with self._lock:
+            return dict(self._asked)
 
     def features(self) -> dict[str, Any]:
         """How each fares, as `status` shows it."""
@@ -102,7 +107,8 @@ class Ports:
         if own is None:
             owner = self._checks.owner(place)
             text = f"node {node} failed to start healthcheck of {owner} on {place}: {error}"
-            log.warning("%s", text)
+            told = {"at": str(place), "service": str(owner), "err": error}
+            log.warning("Health check port cannot be had", extra=told)
             if owner is not None:
                 self._record(of_service(owner, FAILED_CHECK, "Listen", text))
         elif self._settings.must_listen:
@@ -110,10 +116,12 @@ class Ports:
             self._record(of_node(node, FAILED[own], text))
             self._fail(KernelRefused(text))
         else:
-            log.warning("%s: no %s: %s", place, own, error)
+            told = {"at": str(place), "for": own, "err": error}
+            log.warning("Port cannot be had", extra=told)
 
     def _count(self, path: str, code: int) -> None:
-        self.asked[path, code] += 1
+        with self._lock:
+            self._asked[path, code] += 1
 
     def _is_healthy(self) -> bool:
         return self._progress.health().healthy

@@ -86,11 +86,13 @@ class Faring:
 
     def _log(self, report: Report) -> None:
         if report.error and report.error != self._last.error:
-            log.warning("%s: %s", report.location, report.error)
+            where = {"source": report.location, "err": report.error}
+            log.warning("Source cannot be read", extra=where)
         elif self._last.error and not report.error:
-            log.info("%s: works again", report.location)
+            log.info("Source works again", extra={"source": report.location})
         for problem in set(report.problems) - set(self._last.problems):
-            log.warning("%s: %s", problem.subject, problem.reason)
+            what = {"object": problem.subject, "reason": problem.reason}
+            log.warning("Left out", extra=what)
 
 
 def _join(errors: dict[str, str]) -> str:

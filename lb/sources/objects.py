@@ -142,6 +142,13 @@ class Hints(Object):
     for_nodes: list[Hint] | None = None
 
 
+class Target(Object):
+    """`endpoints[].targetRef`."""
+
+    kind: str | None = None
+    name: str | None = None
+
+
 class Endpoint(Object):
     """`endpoints[]`."""
 
@@ -150,6 +157,7 @@ class Endpoint(Object):
     node_name: str | None = None
     zone: str | None = None
     hints: Hints | None = None
+    target_ref: Target | None = None
 
 
 class EndpointPort(Object):

@@ -15,11 +15,11 @@ from msgspec import UNSET
 from lb.address import Address, Family, Prefix, family
 from lb.model import Policy, Protocol, Service, ServiceName, ServicePort, Way
 from lb.sources import objects
+from lb.sources.annotations import PREFIX, algorithm, weights
 from lb.sources.notes import ANNOTATION, Notes, brief
 
 C = TypeVar("C", bound=Enum)
 
-PREFIX = "tidegate.io/"
 FORWARDING = PREFIX + "forwarding"
 LONGEST_ANNOTATION = 256 * 1024
 """Characters; Kubernetes allows no more for all annotations of an object together."""
@@ -61,6 +61,7 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
     external_policy = _choice(
         "spec.externalTrafficPolicy", spec.external_traffic_policy, Policy.CLUSTER, notes
     )
+    annotations = _annotations(item.metadata.annotations or {}, notes)
     source_ranges, shut = _source_ranges(spec.load_balancer_source_ranges or (), notes)
     return Service(
         name=name,
@@ -82,7 +83,9 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
             else 0
         ),
         forwarding=_forwarding(item.metadata.annotations or {}, notes),
-        annotations=_annotations(item.metadata.annotations or {}, notes),
+        algorithm=algorithm(annotations, notes),
+        weights=weights(annotations, notes),
+        annotations=annotations,
     )
 
 

@@ -6,9 +6,11 @@ interned, equal tuples of ports and hints are shared.
 
 from __future__ import annotations
 
+from array import array
 from datetime import datetime
 from functools import lru_cache
 from sys import intern
+from zlib import crc32
 
 from msgspec import UNSET
 
@@ -41,12 +43,14 @@ def endpoint_slice(
         notes.add(f"addressType is {shown}", wrong=not fqdn)
         return None
     annotations = item.metadata.annotations
+    endpoints, pods = _endpoints(item.endpoints or [], own, notes)
     return EndpointSlice(
         name=name,
         service=ServiceName(name.namespace, intern(labels.service)),
         family=own,
         ports=_ports(item.ports or [], notes),
-        endpoints=_endpoints(item.endpoints or [], own, notes),
+        endpoints=endpoints,
+        pods=pods,
         trigger_time=trigger_time(annotations.trigger_time) if annotations is not None else 0.0,
     )
 
@@ -82,9 +86,12 @@ def _ports(items: list[objects.EndpointPort], notes: Notes) -> tuple[SlicePort, 
     return _shared(tuple(ports.values()))
 
 
-def _endpoints(items: list[objects.Endpoint], own: Family, notes: Notes) -> tuple[Endpoint, ...]:
-    """The endpoints that can be reached, in the slice's order."""
+def _endpoints(
+    items: list[objects.Endpoint], own: Family, notes: Notes
+) -> tuple[tuple[Endpoint, ...], bytes]:
+    """The endpoints that can be reached, in the slice's order, and their pods."""
     endpoints = []
+    pods = array("I")
     for i, item in enumerate(items):
         try:
             # Only the first counts; the API leaves it to the reader.
@@ -97,6 +104,9 @@ def _endpoints(items: list[objects.Endpoint], own: Family, notes: Notes) -> tupl
         if family(address) is not own or address in _UNSPECIFIED:
             notes.add(f"endpoints[{i}].addresses[0]: {text!r} is not a usable {own.label} address")
             continue
+        target = item.target_ref
+        is_pod = target is not None and target.kind == "Pod" and target.name
+        pods.append(crc32(target.name.encode()) if target and target.name and is_pod else 0)
         conditions = item.conditions or _ALWAYS
         hints = item.hints
         endpoints.append(
@@ -111,7 +121,7 @@ def _endpoints(items: list[objects.Endpoint], own: Family, notes: Notes) -> tupl
                 _names(hints.for_nodes) if hints is not None and hints.for_nodes else (),
             )
         )
-    return tuple(endpoints)
+    return tuple(endpoints), pods.tobytes() if any(pods) else b""
 
 
 def _names(hints: list[objects.Hint]) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ import pytest
 from bpf.layout import Reason
 from bpf.probe import features
 from lb.cli import tidegate
+from lb.metrics import TidegateCollector
 from lb.words import REASONS
 from tests.bed.process import REPOSITORY
+from tests.unit.lb.test_controller import Bench
 
 TEXT = (REPOSITORY / "README.md").read_text()
 TESTED = re.findall(r"<!-- tested -->\n```console\n(.*?)```", TEXT, re.DOTALL)
@@ -75,3 +77,15 @@ def test_every_reason_is_explained() -> None:
     assert rows == [(name.lower(), meaning) for name, meaning in said]
     assert rows == list(REASONS.items())
     assert [name for name, _ in said] == [one.name for one in Reason if one is not Reason.NONE]
+
+
+def test_every_metric_is_explained() -> None:
+    """The table of metrics is what a scrape gives, in its order and its words."""
+    bench = Bench()
+    found = TidegateCollector(bench.controller, dict, lambda: 0).collect()
+    rows = [
+        (one.name + ("_total" if one.type == "counter" else ""), one.type, one.documentation)
+        for one in found
+    ]
+    table = TEXT.partition("**Metrics**")[2].partition("**Reasons**")[0]
+    assert re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", table, re.MULTILINE) == rows

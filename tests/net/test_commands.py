@@ -121,9 +121,11 @@ def test_status(world: World, web: Pair) -> None:
     assert status["services"] == len(ask(world, "show", "services"))
     assert status["backends"] == len(ask(world, "show", "backends"))
     assert status["features"]["socket-lb"] == {"state": "on"}
-    for name in ("xdp", "bandwidth"):
-        assert status["features"][name]["state"] == "off"
-        assert status["features"][name]["reason"]
+    assert status["features"]["bandwidth"]["state"] == "off"
+    assert status["features"]["bandwidth"]["reason"]
+    assert status["features"]["healthz"] == {"state": "on", "at": "0.0.0.0:10256"}
+    assert status["features"]["metrics"] == {"state": "on", "at": "127.0.0.1:10249"}
+    assert status["features"]["health-checks"] == {"state": "on", "services": 0}
     text = world.agent.tidegate("status").stdout
     assert "healthy" in text
     assert "n1" in text
@@ -296,7 +298,7 @@ WRONG = [
     (("agent", "--node-ip", "nonsense"), "nonsense"),
     (("agent", "--max-backends", "3"), "--max-backends"),
     (("agent", "--nodeport-addresses", "nonsense"), "nonsense"),
-    (("agent", "--nodeport-addresses", "primary,10.0.0.0/8"), "stands alone"),
+    (("agent", "--nodeport-addresses", "primary,10.0.0.0/8"), "must stand alone"),
     (("agent", "--master", "http://127.0.0.1"), "--master"),
     (("agent", "--node-name", "a b"), "a b"),
     (("agent", "--config", "/no/such/file"), "/no/such/file"),

@@ -12,7 +12,8 @@ from tests.bed import Host
 from tests.bed.clients import Outcome, curl
 from tests.net.world import World
 
-pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
+ALONE = ("--pod-devices", "off")
+pytestmark = pytest.mark.parametrize("world", [("one_node", *ALONE)], indirect=True)
 
 SIDES = {"ingress": "lb_in", "egress": "lb_out"}
 FOREIGN = (
@@ -53,7 +54,7 @@ def await_feature(world: World, good: Callable[[dict[str, Any]], bool]) -> dict[
 
 def restarted(world: World, *flags: str) -> None:
     """The agent with other flags."""
-    world.agent.flags = flags
+    world.agent.flags = (*ALONE, *flags)
     world.agent.restart()
 
 

@@ -9,10 +9,13 @@ import pytest
 
 from tests.bed import Host, connect
 from tests.matrix import ROWS, Row
-from tests.net.outside import FAMILY, TWO_NODES, Met, Outside, Place
+from tests.net.outside import FAMILY, Met, Outside, Place
 from tests.net.world import World
 
-pytestmark = TWO_NODES
+CONFIGURED = (
+    "two_nodes", "--masquerade-all", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48",
+)  # fmt: skip
+pytestmark = pytest.mark.parametrize("world", [CONFIGURED], indirect=True, ids=["configured"])
 
 POLICIES: dict[str, dict[str, Any]] = {
     "": {},
@@ -60,3 +63,15 @@ def test_flow(
     expected = {near} if whom == "L" else {near, far}
     address = getattr(place.at, family)
     assert met(client, address, place.port, wanted=len(expected)) == expected
+
+
+@FAMILY
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_pod_of_another_node(
+    world: World, services: dict[str, dict[str, Place]], policy: str, family: str
+) -> None:
+    """At this node's port it is a pod like those here: no external policy keeps it from any."""
+    place = services[policy]["node_port"]
+    pod, node = world.pods["app-1"], getattr(world.node, family)
+    expected = {Met("web-0", getattr(pod, family)), Met("web-1", node)}
+    assert met(pod, node, place.port, wanted=2) == expected

@@ -1,4 +1,4 @@
-r"""A node without neighbours: the packet programs of `lb.c`, run on single packets.
+r"""A node without neighbours: the packet programs of `lb.c` and `pod.c`, run on single packets.
 
 The tables are filled by the product's own planner and reconciler. Devices, addresses, routes
 and neighbours are those of a network namespace that only a descriptor knows, so that nothing
@@ -22,16 +22,15 @@ from bpf.layout import Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
-from bpf.texts import LB, LB_XDP, XDP
+from bpf.texts import LB, LB_XDP, POD, XDP
 from lb.address import parse, parse_prefix
 from lb.config import Settings
-from lb.here import Addresses, ServiceRanges
+from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.tables import SIZES, in_kernel
 from lb.xdp import Xdp
-from tests.bed.agent import PROGRAMS
 from tests.bed.process import run
 from tests.packet.given import Given
 
@@ -72,6 +71,8 @@ ethtool -K router gro on > /dev/null
 
 RANGES = ("10.97.0.0/16", "fd00:10:97::/112")
 """ServiceCIDRs; services' own addresses are in neither."""
+PODS = ("10.245.0.0/16", "fd00:10:245::/48")
+"""Where pods of this cluster are known to be; no client of most rows is one."""
 _AGENT = Settings(node_name=HERE.name, cgroup=Path(), bpffs=Path(), api_socket=Path())
 
 
@@ -92,13 +93,13 @@ class Bench:
     """The programs, their tables and their namespace. `folder` is an empty one on a bpffs."""
 
     def __init__(self, folder: Path) -> None:
-        self._pins = Pins(folder, PROGRAMS)
+        self._pins = Pins(folder)
         self._namespace = _new_namespace()
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
         self._pins.make(SIZES)
-        building = self._pins.compile((LB, XDP), {"HAVE_SET_RETVAL": "0"})
+        building = self._pins.compile((LB, POD, XDP), {"HAVE_SET_RETVAL": "0"})
         building.finish()
         self._programs = {
             one.name: libbpf.open_pin(str(folder / one.name))
@@ -118,7 +119,9 @@ class Bench:
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
         self._addresses.update(HERE.addresses, HERE.addresses, peers)
-        ServiceRanges(self._pins.open_hash("cidrs")).update(map(parse_prefix, RANGES))
+        Cidrs(self._pins.open_hash("cidrs")).update(
+            [*map(parse_prefix, RANGES)], [*map(parse_prefix, PODS)]
+        )
         with entered(self._path):
             table = self._pins.open_array("devices")
             self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)

@@ -50,6 +50,7 @@ def service(
     local: bool = False,
     affinity: int = 0,
     forwarding: Way | None = None,
+    **more: Any,
 ) -> Given:
     """A service at `203.0.113.10:80/tcp` with backends `10.244.2.5:8080 n2`, or `... n2 draining`.
 
@@ -60,7 +61,7 @@ def service(
     protocol = Protocol[word.upper()]
     which = family(address)
     cluster_ip = address if kind == "cluster" else parse(CLUSTER_IPS[which])
-    fields: dict[str, Any] = {}
+    fields = more
     if kind == "load balancer":
         fields["load_balancer_ips"] = (address,)
     elif kind == "external":

@@ -7,10 +7,13 @@ from collections import Counter
 import pytest
 from scapy.layers.l2 import Ether
 
+from bpf.layout import Reason
+from lb.address import parse
+from lb.model import Algorithm
 from tests.packet.bench import Bench
-from tests.packet.case import Verdict
+from tests.packet.case import Case, Verdict, play
 from tests.packet.net import BACKEND, V4, Net, offered
-from tests.packet.packets import Make, answer, network, tcp, udp
+from tests.packet.packets import SOME_PORT, Make, answer, network, tcp, udp
 
 KINDS = ("load balancer", "cluster")
 
@@ -35,6 +38,25 @@ def test_connections_spread(bench: Bench, net: Net, l4: Make, kind: str) -> None
     shares = Counter(backend(bench, packet) for packet in sent)
     assert len(shares) == 4
     assert min(shares.values()) > 50
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.parametrize("program", ["lb_in", "pod_in"])
+def test_weights(  # noqa: PLR0917 - fixtures and columns
+    bench: Bench, net: Net, l4: Make, kind: str, algorithm: Algorithm, program: str
+) -> None:
+    """Of 400 connections a backend of weight 3 gets three times as many as one of weight 1."""
+    weights = {parse(net.remote[0][:-1] + "1"): 3}
+    given = offered(net, l4, *pods(net, 2), kind=kind, algorithm=algorithm, weights=weights)
+    bench.give(given)
+    shares: Counter[str] = Counter()
+    source = net.client if program == "lb_in" else net.local[0]
+    for port in range(20000, 20400):
+        ran = bench.run(program, bytes(l4(source, port, net.vip, 80)))
+        shares[network(Ether(ran.packet)).dst] += 1
+    assert len(shares) == 2
+    assert shares[net.remote[0][:-1] + "1"] == pytest.approx(300, abs=40)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,3 +114,15 @@ def test_a_new_connection_may_have_an_old_ones_ports(bench: Bench, net: Net) -> 
     bench.run("lb_in", bytes(tcp(net.client, 40000, net.vip, 80)))
     (flow,) = bench.flows()
     assert (flow.state, flow.packets, flow.finished) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("kind", ["load balancer", "external", "node port"])
+def test_a_pod_passes_by_an_external_policy(bench: Bench, net: Net, l4: Make, kind: str) -> None:
+    """A source that is known to be a pod's reaches endpoints elsewhere; others do not."""
+    pod = "10.245.7.7" if net is V4 else "fd00:10:245::7"
+    given = (offered(net, l4, net.there, kind=kind, local=True),)
+    to = net.address_of(kind)
+    wanted = l4(net.node, SOME_PORT, net.remote[0], BACKEND, hops=63)
+    play(bench, Case("pod", given, l4(pod, 40000, to, 80), Verdict.SEND, wanted))
+    silent = {Reason.NO_LOCAL_BACKEND: 1}
+    play(bench, Case("other", None, l4(net.client, 40000, to, 80), Verdict.DROP, None, silent))

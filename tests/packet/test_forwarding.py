@@ -83,7 +83,7 @@ def test_many_connections_share_no_port(bench: Bench, net: Net, l4: Make) -> Non
     assert ports <= set(PORTS)
 
 
-@pytest.mark.parametrize("program", ["lb_in", "lb_out"])
+@pytest.mark.parametrize("program", ["lb_in", "lb_out", "pod_in"])
 def test_an_unknown_answer_passes_unchanged(bench: Bench, net: Net, l4: Make, program: str) -> None:
     """Packets of a backend that belong to no flow are the host's own business."""
     given = (offered(net, l4, net.there, net.here),)

@@ -31,7 +31,7 @@ def test_headers_cut_short(bench: Bench, net: Net, l4: Make, *, local: bool) -> 
     for packet in (sent, back, fresh):
         for length in range(34 if net is V4 else 54, headers(packet)):
             frame = bytes(packet)[:length]
-            for program in ("lb_in", "lb_out"):
+            for program in ("lb_in", "lb_out", "pod_in"):
                 before = sum(bench.counted().values())
                 ran = bench.run(program, frame)
                 dropped = sum(bench.counted().values()) - before

@@ -4,7 +4,7 @@ Prints a list, one row a datagram: errno (a name, or null), `from`, the peer tha
 `peer`, what getpeername shows (null when unconnected), and `said`, the answer. All datagrams
 leave the one socket, in order, each after the answer to the one before. `--connect` connects the
 socket anew for each; `--mapped` sends to ::ffff:ADDRESS by an IPv6 socket; `--source` is its own
-address.
+address, `--source-port` its own port.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 
@@ -36,6 +36,7 @@ parser.add_argument("target", nargs="+", help="ADDRESS PORT pairs")
 parser.add_argument("--connect", action="store_true")
 parser.add_argument("--mapped", action="store_true")
 parser.add_argument("--source", default="", help="own address")
+parser.add_argument("--source-port", type=int, default=0)
 parser.add_argument("--timeout", type=float, default=2.0, help="seconds")
 given = parser.parse_args()
 prefix = "::ffff:" if given.mapped else ""
@@ -46,6 +47,6 @@ pairs = [
 family = socket.AF_INET6 if ":" in pairs[0][0] else socket.AF_INET
 with socket.socket(family, socket.SOCK_DGRAM) as sender:
     sender.settimeout(given.timeout)
-    if given.source:
-        sender.bind((given.source, 0))
+    if given.source or given.source_port:
+        sender.bind((given.source, given.source_port))
     print(json.dumps([ask(sender, pair, connect=given.connect) for pair in pairs]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -130,3 +131,22 @@ def test_endpoint_place_and_hints() -> None:
 def test_trigger_time(text: str | None, expected: float) -> None:
     """RFC 3339 with up to nine digits; what cannot be read is unknown, not an error."""
     assert trigger_time(text) == expected
+
+
+def test_weights_find_their_pods() -> None:
+    """By the pod's name or the address, past endpoints that are left out; nodes are no pods."""
+    endpoints = [
+        {"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "web-0"}},
+        {"addresses": ["nonsense"], "targetRef": {"kind": "Pod", "name": "web-1"}},
+        {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Pod", "name": "web-2"}},
+        {"addresses": ["10.0.0.3"], "targetRef": {"kind": "Node", "name": "web-0"}},
+        {"addresses": ["10.0.0.4"], "targetRef": None},
+    ]
+    part = taken_slice(sliced({"endpoints": endpoints}))
+    names = {crc32(name.encode()): n for n, name in enumerate(("web-0", "web-1", "web-2"), 2)}
+    wanted = {parse("10.0.0.1"): 2, parse("10.0.0.2"): 4, parse("10.0.0.4"): 9}
+    assert part.weighed({**names, parse("10.0.0.4"): 9}) == wanted
+    bare = taken_slice(sliced({"endpoints": endpoints[-1:]}))
+    assert bare.pods == b""
+    assert bare.weighed(names) == {}
+    assert not part.same_content(taken_slice(sliced({"endpoints": endpoints[1:]})))

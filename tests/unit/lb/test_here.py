@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf.layout import AddressFlag, NodeAddress
+from bpf.layout import AddressFlag, Cidr, CidrKey, CidrKind, NodeAddress
 from bpf.maps import MemoryHash
 from lb.address import Address, Prefix, parse, parse_prefix
 from lb.config import Settings
-from lb.here import Addresses, ServiceRanges
+from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
 
 SETTINGS = Settings(node_name="n1", cgroup=Path(), bpffs=Path(), api_socket=Path())
@@ -127,16 +126,21 @@ def prefixes(*texts: str) -> list[Prefix]:
 def test_ranges_follow() -> None:
     """Prefixes come and go, an agent after a restart knows those of the one before."""
     table = MemoryHash(16)
-    ranges = ServiceRanges(table)
-    assert ranges.update(prefixes("10.96.0.0/16", "fd00::/112"))
-    assert not ranges.update(prefixes("fd00::/112", "10.96.0.0/16"))
-    after = ServiceRanges(table)
-    assert not after.update(prefixes("10.96.0.0/16", "fd00::/112"))
-    assert after.update(prefixes("10.96.0.0/16"))
-    assert _lengths(table) == [96 + 16]
-    assert after.update([])
-    assert _lengths(table) == []
+    services, pods = prefixes("10.96.0.0/16", "fd00::/112"), prefixes("10.244.0.0/16")
+    ranges = Cidrs(table)
+    assert ranges.update(services, pods)
+    assert not ranges.update(services[::-1], pods)
+    after = Cidrs(table)
+    assert not after.update(services, pods)
+    assert after.update(services[:1], pods)
+    assert kinds(table) == {"10.96.0.0/16": CidrKind.SERVICES, "10.244.0.0/16": CidrKind.PODS}
+    assert after.update(pods, pods)
+    assert kinds(table) == {"10.244.0.0/16": CidrKind.SERVICES | CidrKind.PODS}
+    assert after.update([], [])
+    assert kinds(table) == {}
 
 
-def _lengths(table: MemoryHash) -> Iterable[int]:
-    return [int.from_bytes(key[:4], "little") for key, _ in table.items()]
+def kinds(table: MemoryHash) -> dict[str, int]:
+    """What the table says of each prefix."""
+    keys = {CidrKey.unpack(key): Cidr.unpack(value).kinds for key, value in table.items()}
+    return {str(Prefix((Address(key.address), key.prefix))): one for key, one in keys.items()}

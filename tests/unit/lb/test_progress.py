@@ -142,3 +142,38 @@ def test_a_histogram_counts_what_is_at_most_each_bound(values: list[float]) -> N
             histogram.observe(value)
         expected = [sum(value <= bound for value in values) for bound in bounds]
         assert histogram.cumulative() == [*expected, len(values)]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from(["queued", "taken", "applied", "failed"]),
+        st.floats(0.0, 40.0).map(lambda seconds: round(seconds, 1)),
+    )
+)
+
+
+@given(STEPS)
+def test_health_is_the_age_of_the_oldest_change_that_is_not_applied(
+    steps: list[str | float],
+) -> None:
+    """Whatever comes in between: turns that take time, that fail, and changes during them."""
+    clocks = Clocks()
+    clocks.turn()
+    waiting: list[float] = []
+    taken: list[float] = []
+    for step in steps:
+        match step:
+            case "queued":
+                clocks.progress.queued()
+                waiting.append(clocks.now)
+            case "taken" | "failed":
+                clocks.progress.taken()
+                taken, waiting = taken + waiting, []
+            case "applied":
+                clocks.progress.taken()
+                clocks.progress.applied((), 0.0)
+                taken, waiting = [], []
+            case float():
+                clocks.now += step
+        oldest = min(taken + waiting, default=clocks.now)
+        assert clocks.progress.health().healthy is (clocks.now - oldest < STALE_SECONDS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+from msgspec.structs import replace
 
 from bpf.layout import Service
-from lb.address import show_port
-from lb.model import Policy
+from lb.address import parse, show_port
+from lb.model import Algorithm, Policy
 from lb.placing import Placed
 from lb.reconcile import Reconciler
 from lb.restore import restore
@@ -16,7 +17,7 @@ from lb.rings import RING, SEED
 from lb.status import differences
 from maglev import Backend, build
 from tests.unit.lb.faulty import Watch, watched
-from tests.unit.lb.making import numbered, plans, service, slice_of
+from tests.unit.lb.making import N1, numbered, plans, service, slice_of
 
 WEB = service("web", "10.96.0.10", node_port=30080)
 
@@ -185,3 +186,64 @@ def test_another_size_is_built_at_the_next_start() -> None:
     agent = agent_on(watch, slots=509)
     agent.step(made, 10.0)
     assert len(slots_of(watch, only(agent))) == 509
+
+
+def weighed(*weights: int) -> dict[bytes | int, int]:
+    """Of the endpoints 1, 2, 3 and so on."""
+    return {parse(f"10.0.0.{n}"): weight for n, weight in enumerate(weights, 1)}
+
+
+@pytest.mark.parametrize("weights", [(1, 2, 3), (1, 10), (100, 100, 50), (7,)])
+def test_weights_are_shares(weights: tuple[int, ...]) -> None:
+    """Of the ring and of every list, and a restart finds them in the maps and writes nothing."""
+    watch = watched()
+    one = service("web", "10.96.0.10", node_port=30080, weights=weighed(*weights))
+    given = plans(one, slice_of("web", *numbered(range(1, len(weights) + 1))))
+    agent = agent_on(watch, slots=16381)
+    agent.step(given, 0.0)
+    placed = only(agent)
+    ids = [placed.backends[parse(f"10.0.0.{n}"), 8080].id for n in range(1, len(weights) + 1)]
+    ring = slots_of(watch, placed)
+    for number, weight in zip(ids, weights, strict=True):
+        assert ring.count(number) / len(ring) == pytest.approx(weight / sum(weights), rel=0.02)
+    raw = watch.plain.slots.read(placed.extents[0], -(-sum(weights) // 16))
+    listed = memoryview(raw).cast("I")[: sum(weights)].tolist()
+    assert [listed.count(number) for number in ids] == list(weights)
+    before = watch.stores
+    successor = agent_on(watch, slots=16381)
+    successor.step(given, 1.0)
+    assert watch.stores == before
+    assert differences(successor) == []
+
+
+def test_a_weight_changes() -> None:
+    """Ring and lists are made anew, and ids stay."""
+    watch = watched()
+    agent = agent_on(watch)
+    endpoints = slice_of("web", "1", "2")
+    agent.step(plans(WEB, endpoints), 0.0)
+    before = {where: spot.id for where, spot in only(agent).backends.items()}
+    heavy = service("web", "10.96.0.10", node_port=30080, weights=weighed(1, 4))
+    agent.step(plans(heavy, endpoints), 10.0)
+    assert {where: spot.id for where, spot in only(agent).backends.items()} == before
+    ring = slots_of(watch, only(agent))
+    assert ring.count(2) > 3 * ring.count(1)
+    assert differences(agent) == []
+
+
+def test_random_has_no_ring() -> None:
+    """By the service's own word or the node's; it may change, and a restart writes nothing."""
+    watch = watched()
+    endpoints = slice_of("web", "1", "2")
+    random = service("web", "10.96.0.10", node_port=30080, algorithm=Algorithm.RANDOM)
+    here = replace(N1, algorithm=Algorithm.RANDOM)
+    agent = agent_on(watch)
+    for one, node, has in ((random, N1, False), (WEB, N1, True), (WEB, here, False)):
+        agent.step(plans(one, endpoints, here=node), 0.0)
+        assert bool(only(agent).ring) is has
+    assert agent.placer.rings.extents.used == 0
+    before = watch.stores
+    successor = agent_on(watch)
+    successor.step(plans(WEB, endpoints, here=here), 1.0)
+    assert watch.stores == before
+    assert differences(successor) == []

@@ -216,4 +216,4 @@ def test_touched_holds_every_service_that_looks_different(
 def test_content_is_everything_but_name_and_time() -> None:
     """A field that is added to slices must be thought of in `same_content`."""
     fields = {field.name for field in msgspec.structs.fields(EndpointSlice)}
-    assert fields == {"name", "service", "family", "ports", "endpoints", "trigger_time"}
+    assert fields == {"name", "service", "family", "ports", "endpoints", "pods", "trigger_time"}

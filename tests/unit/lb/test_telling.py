@@ -43,7 +43,7 @@ def test_the_first_state_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     bench.controller.followers.append(tell)
     bench.apply(WEB)
     bench.sync()
-    assert said(caplog)[-1:] == [(logging.INFO, "synced: 1 services, 3 writes", {"writes": 3})]
+    assert said(caplog)[-1:] == [(logging.INFO, "synced: 1 services, 3 writes", {})]
 
 
 def test_a_change_is_told_with_its_cause(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

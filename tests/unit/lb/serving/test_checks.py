@@ -148,6 +148,7 @@ def test_of_two_services_with_one_port_the_first_by_name_has_it() -> None:
     bench = Bench()
     bench.apply(local("b", 32000), local("a", 32000), slice_of("b", "1 n1"))
     assert bench.said() == {"0.0.0.0:32000": (503, "0")}
+    assert str(bench.checks.owner(Place("0.0.0.0", 32000))) == "default/a"
     bench.apply(service("a", "10.96.0.2"))
     assert bench.said() == {"0.0.0.0:32000": (200, "1")}
 

@@ -42,8 +42,8 @@ def start(bench: Bench, failures: queue.Queue[TidegateError]) -> Iterator[Start]
 
         def started(**settings: object) -> Ports:
             one = msgspec.structs.replace(bench.controller.settings, **settings)
-            ports = Ports(one, bench.controller, failures.put, lambda _: Response(b"m"))
-            ports.start()
+            ports = Ports(one, bench.controller, failures.put)
+            ports.start(lambda _: Response(b"m"))
             stack.callback(ports.stop)
             return ports
 
@@ -75,7 +75,7 @@ def test_a_node_that_the_api_server_does_not_show_is_not_eligible(
     code, body = ask("127.0.0.1", port, "/healthz")
     assert (code, json.loads(body)["nodeEligible"]) == (503, False)
     assert ask("127.0.0.1", port, "/livez")[0] == 200
-    assert ports.asked == {("/healthz", 503): 1, ("/livez", 200): 1}
+    assert ports.asked() == {("/healthz", 503): 1, ("/livez", 200): 1}
 
 
 def test_status_shows_each_port(bench: Bench, start: Start) -> None:
@@ -121,3 +121,15 @@ def test_health_checks_wait_for_the_first_full_state(bench: Bench, start: Start)
     bench.sync()
     until(lambda: is_open("127.0.0.1", port), "open")
     assert ask("127.0.0.1", port)[0] == 200
+
+
+def test_a_busy_controller_holds_up_no_answer(bench: Bench, start: Start) -> None:
+    """Nor one that hangs: whoever asks after health must hear of it."""
+    healthz, check = free_port(), free_port()
+    start(healthz=Listen("::1", healthz), proxy_mode="iptables")
+    bench.apply(service("web", "10.96.0.1", health_check_node_port=check), slice_of("web", "1 n1"))
+    bench.sync()
+    until(lambda: is_open("::1", healthz) and is_open("127.0.0.1", check), "open")
+    with bench.controller.lock:
+        codes = [ask("::1", healthz, path)[0] for path in ("/healthz", "/livez")]
+        assert [*codes, ask("127.0.0.1", check)[0]] == [200, 200, 200]
