@@ -281,10 +281,61 @@ enum reason {
 	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
 	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
 	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
+	REASON_BANDWIDTH = 9,        /* dropped: a pod's queue at its bandwidth limit is full */
 };
 
 struct reason_count {
 	__u64 packets;
+};
+
+/* --- Pod bandwidth (edt.h) --- */
+
+enum edt {
+	EDT_TICKS = 64,           /* of a limit's clocks, in a nanosecond */
+	EDT_FLOWS = 64,           /* flows of a pod that are told apart, by hash */
+	EDT_SHARE = 4,            /* a flow overtakes as long as it uses 1/n of a fair share */
+	EDT_HORIZON = 2000000000, /* ns; no packet waits longer */
+};
+
+/* Why a limit is in force, or not; for people only. */
+enum limit_state {
+	LIMIT_FREE = 0, /* the entry belongs to no pod */
+	LIMIT_ENFORCED = 1,
+	LIMIT_NO_FQ = 2,        /* the kernel has no fq */
+	LIMIT_HOST_NETWORK = 3, /* the pod sends from the node's own addresses */
+	LIMIT_NO_DEVICE = 4,    /* no device carries the programs, or not all of them */
+	LIMIT_NO_ADDRESS = 5,   /* the pod has no address yet */
+	LIMIT_OFF = 6,          /* --bandwidth off */
+};
+
+/* One direction of one pod. The agent writes the first four words, and zeroes the clocks when
+ * the rate changes; all else is the data path's. Clocks are ticks of CLOCK_MONOTONIC. */
+struct limit {
+	__u64 rate;    /* bytes of frames a second; 0: none */
+	__u64 longest; /* ns that a packet may have to wait */
+	__u64 mark;    /* ns of waiting from which on a packet is marked (ECN) */
+	__u64 state;   /* enum limit_state */
+	__u64 clock;   /* when all that was let through will have left */
+	__u64 quick;   /* when all that overtook will have left, at half the rate */
+	__u64 epoch;   /* low half: number of the present one; high half: flows seen in it */
+	__u64 flows;   /* that were seen in the epoch before */
+	__u64 packets;
+	__u64 octets;  /* of frames that were let through, each segment's headers included */
+	__u64 waited;  /* ns, of all packets together */
+	__u64 delayed; /* packets that had to wait */
+	__u64 overtook;
+	__u64 marked;
+	__u64 dropped;
+	__u64 dropped_octets;
+	__u64 named;    /* octets that came from the pod, or went to it */
+	__u64 flow[64]; /* when the flow may overtake again */
+	__u64 seen[64]; /* epoch in which the flow last sent */
+};
+
+/* The limits of an address of a pod, by number in `limits`; 0: none. */
+struct pod_limits {
+	__u32 egress;
+	__u32 ingress;
 };
 
 #endif

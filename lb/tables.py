@@ -23,13 +23,16 @@ SIZES = {
     "node": 1,
     "names": 65536,
     "reasons": len(layout.Reason),
+    "limits": 2048,
+    "pods": 4096,
+    "limit_names": 2048,
     "connected": 1,
     "unconnected": 1,
 }
 """How much fits by default, in entries; of slots in lines of 16, of rings in
 pairs of slots, of flows in rows of 8. Those of sockets have no size."""
 
-NUMBERED = frozenset(("services", "backends", "loads", "slots", "rings"))
+NUMBERED = frozenset(("services", "backends", "loads", "slots", "rings", "limits"))
 """Arrays whose element 0 stands for nobody: they are one longer than what fits."""
 
 PER_ENTRY = {"slots": layout.Line.SLOTS, "rings": 2}
