@@ -200,7 +200,7 @@ static __always_inline __u32 room_for(struct row *row, __u32 forth, __u32 back, 
 }
 
 /* Has this node a socket of its own that the answers would reach? */
-static __always_inline bool is_taken(struct __sk_buff *skb, const struct ends *back, __u8 protocol,
+static __always_inline bool is_taken(struct packet_ctx *ctx, const struct ends *back, __u8 protocol,
 				     bool v4)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -220,9 +220,9 @@ static __always_inline bool is_taken(struct __sk_buff *skb, const struct ends *b
 		tuple.ipv6.dport = back->destination_port;
 	}
 	if (protocol == IPPROTO_TCP)
-		sk = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	else
-		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return false;
 	bpf_sk_release(sk);
@@ -261,7 +261,7 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
 /* Remembers a new flow to a backend. The source of its answers is in `back` already, and their
  * destination too, but for the port of this node that stands for a client of a backend
  * elsewhere. NULL: no port is free towards this backend. */
-static __always_inline struct flow *remember(struct __sk_buff *skb, const struct pkt *pkt,
+static __always_inline struct flow *remember(struct packet_ctx *ctx, const struct pkt *pkt,
 					     const struct backend *backend, __u32 id,
 					     struct ends *back)
 {
@@ -282,7 +282,7 @@ static __always_inline struct flow *remember(struct __sk_buff *skb, const struct
 			return NULL;
 		if (port)
 			back->destination_port = port;
-		if ((!port || !is_taken(skb, back, pkt->protocol, pkt->v4)) && lock(row)) {
+		if ((!port || !is_taken(ctx, back, pkt->protocol, pkt->v4)) && lock(row)) {
 			tag = tag_of(back, pkt->protocol);
 			i = room_for(row, forth, tag, port, now, try == ROW_TRIES);
 			flow = put(row, i, pkt, backend);

@@ -122,6 +122,12 @@ class PeersSize(IntEnum):
     PEERS = 16
 
 
+class DeviceFlag(IntEnum):
+    """enum device_flag."""
+
+    SENDS = 1
+
+
 class Forwarding(IntEnum):
     """enum forwarding."""
 
@@ -554,6 +560,27 @@ class Peers(msgspec.Struct, frozen=True, gc=False):
         return cls(peer, next)
 
 
+class Device(msgspec.Struct, frozen=True, gc=False):
+    """struct device."""
+
+    SIZE: ClassVar[int] = 8
+    LAYOUT: ClassVar[Struct] = Struct("<6sB1x")
+    DIGEST: ClassVar[str] = "6f8e27a5"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("mac", 0), Field("flags", 6),)
+    mac: bytes
+    flags: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.mac, self.flags)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        mac, flags = cls.LAYOUT.unpack(data)
+        return cls(mac, flags)
+
+
 class Flow(msgspec.Struct, frozen=True, gc=False):
     """struct flow."""
 
@@ -762,6 +789,7 @@ TABLES: dict[str, Table] = {
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
+    "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
     "reasons": Table("percpu_array", None, ReasonCount, "0"),
     "flows": Table("array", None, Row, "BPF_F_MMAPABLE"),

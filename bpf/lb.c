@@ -9,199 +9,17 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-
-#define AF_INET 2
-#define AF_INET6 10
-
 #include "types.h"
 #include "maps.h"
-#include "reason.h"
-#include "service.h"
+#include "ctx_skb.h"
 #include "packet.h"
 #include "rewrite.h"
-#include "flow.h"
-
-/* This node's address towards backends of other nodes; false: it has none of the family. */
-static __always_inline bool own_address(bool v4, struct addr *address)
-{
-	__u32 zero = 0;
-	struct node *self = node.lookup(&zero);
-
-	if (!self)
-		return false;
-	*address = v4 ? self->v4 : self->v6;
-	return address->word[3] || address->word[0];
-}
-
-/* The same on every node that a packet of the connection may come to. */
-static __always_inline __u32 hash_of(const struct pkt *pkt, bool client_only)
-{
-	__u64 ports = (__u64)pkt->ends.source_port << 16 | pkt->ends.destination_port;
-	__u64 hash = mix_address(mix(0, pkt->protocol), &pkt->ends.source);
-
-	if (!client_only)
-		hash = mix(hash, ports);
-	return mix(hash, 0) >> 32;
-}
-
-static __always_inline __u32 choose(const struct pkt *pkt, const struct service *service, __u32 id,
-				    __u32 view)
-{
-	__u32 hash = hash_of(pkt, service->affinity_seconds);
-	struct affinity_key key = {};
-
-	if (!service->affinity_seconds)
-		return hashed_backend(service, view, hash);
-	key.client = pkt->ends.source;
-	key.service = id;
-	key.kind = CLIENT_ADDRESS;
-	return sticky_backend(&key, service, view, hash);
-}
-
-/* Does the flow go on with its backend? A TCP connection always does: only its backend can end
- * it. A datagram, or the first packet of a connection that has the ports of an earlier one, goes
- * to a backend that still serves. */
-static __always_inline bool goes_on(const struct flow *flow, const struct pkt *pkt, __u32 service)
-{
-	__u32 id = flow->id;
-	struct backend *backend;
-
-	if (pkt->protocol == IPPROTO_TCP && !(pkt->tcp & TCP_SYN))
-		return true;
-	if (flow->state == FLOW_CLOSING || flow->service != service)
-		return false;
-	backend = backends.lookup(&id);
-	return backend && is_alive(backend, flow->generation);
-}
-
-/* A flow for the first packet of a connection; NULL: no port is free for it. */
-static __always_inline struct flow *begin(struct __sk_buff *skb, const struct pkt *pkt,
-					  const struct backend *backend, __u32 id)
-{
-	struct ends back = {};
-
-	back.source = backend->address;
-	back.source_port = backend->port;
-	back.destination = pkt->ends.source;
-	back.destination_port = pkt->ends.source_port;
-	if (!(backend->views & BACKEND_HERE) && !own_address(pkt->v4, &back.destination))
-		return NULL;
-	return remember(skb, pkt, backend, id, &back);
-}
-
-/* Which end of a flow sent a packet, as `touch` counts them. */
-enum side {
-	SIDE_CLIENT = 1,
-	SIDE_BACKEND = 2,
-};
-
-/* On to the other end of the flow. */
-static __always_inline int send(struct __sk_buff *skb, const struct pkt *pkt, struct flow *flow,
-				enum side side)
-{
-	struct ends to = pkt->ends;
-
-	touch(flow, pkt, side);
-	if (side == SIDE_CLIENT) {
-		to.destination = flow->backend;
-		to.destination_port = flow->backend_port;
-		if (flow->mode == FORWARDING_LOCAL)
-			return rewrite(skb, pkt, &to) ? TC_NEXT : drop(REASON_REWRITE);
-		to.source_port = flow->port;
-		if (!own_address(pkt->v4, &to.source))
-			return drop(REASON_NO_ROUTE);
-	} else {
-		to.source = flow->frontend;
-		to.source_port = flow->frontend_port;
-		to.destination = flow->client;
-		to.destination_port = flow->client_port;
-	}
-	return forward(skb, pkt, &to);
-}
-
-/* What a view without a backend does with a packet. */
-static __always_inline int empty(__u64 view)
-{
-	if (view_empty(view) == EMPTY_DROP)
-		return drop(REASON_NO_LOCAL_BACKEND);
-	return drop(REASON_NO_BACKEND);
-}
-
-/* The flow of a packet that came to a service, known or new; NULL: `verdict` is the end. */
-static __always_inline struct flow *balance(struct __sk_buff *skb, const struct pkt *pkt,
-					    const struct frontend *frontend, int *verdict)
-{
-	struct flow *flow = find_forth(pkt);
-	__u32 id = frontend->service;
-	struct service *service;
-	struct backend *backend;
-	__u32 view, chosen;
-
-	if (flow && goes_on(flow, pkt, id))
-		return flow;
-	if (flow)
-		flow->state = FLOW_FREE;
-	*verdict = TC_NEXT;
-	service = services.lookup(&id);
-	if (!service)
-		return NULL;
-	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
-	if (!view_count(service->view[view])) {
-		*verdict = empty(service->view[view]);
-		return NULL;
-	}
-	chosen = choose(pkt, service, id, view);
-	backend = backends.lookup(&chosen);
-	if (!backend || !chosen) {
-		*verdict = drop(REASON_NO_BACKEND);
-		return NULL;
-	}
-	flow = begin(skb, pkt, backend, chosen);
-	if (!flow)
-		*verdict = drop(REASON_NO_PORT);
-	return flow;
-}
-
-/* The flow of a packet from a client; NULL: `verdict` is the end, or the next filter's turn. */
-static __always_inline struct flow *from_client(struct __sk_buff *skb, const struct pkt *pkt,
-						int *verdict)
-{
-	struct frontend_key key = {};
-	struct frontend *frontend;
-
-	*verdict = TC_NEXT;
-	key.address = pkt->ends.destination;
-	key.port = pkt->ends.destination_port;
-	key.protocol = pkt->protocol;
-	frontend = find_frontend(&key, 0);
-	if (!frontend)
-		return NULL;
-	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source)) {
-		*verdict = drop(REASON_SOURCE_RANGE);
-		return NULL;
-	}
-	return balance(skb, pkt, frontend, verdict);
-}
+#include "balance.h"
 
 /* tc ingress of a device. */
-int lb_in(struct __sk_buff *skb)
+int lb_in(struct __sk_buff *ctx)
 {
-	enum side side = SIDE_BACKEND;
-	struct pkt pkt = {};
-	struct flow *flow;
-	int verdict;
-
-	/* A device that hears all brings other machines' packets too, which the stack ignores. */
-	if (skb->pkt_type != PACKET_HOST || !read_packet(skb, &pkt))
-		return TC_NEXT;
-	flow = find_back_by_port(&pkt);
-	if (!flow) {
-		side = SIDE_CLIENT;
-		flow = from_client(skb, &pkt, &verdict);
-		if (!flow)
-			return verdict;
-	}
-	return send(skb, &pkt, flow, side);
+	return receive(ctx);
 }
 
 /* Does the backend answer this flow, or a client that came straight to it from the same port
@@ -217,21 +35,21 @@ static __always_inline bool is_answer(struct flow *flow, const struct pkt *pkt)
 }
 
 /* tc egress of a device: answers of backends on this node. */
-int lb_out(struct __sk_buff *skb)
+int lb_out(struct __sk_buff *ctx)
 {
 	struct ends to = {};
 	struct pkt pkt = {};
 	struct flow *flow;
 
-	if (!read_packet(skb, &pkt))
-		return TC_NEXT;
+	if (!read_packet(ctx, &pkt))
+		return PACKET_NEXT;
 	flow = find_back_by_client(&pkt);
 	if (!flow || !is_answer(flow, &pkt))
-		return TC_NEXT;
+		return PACKET_NEXT;
 	touch(flow, &pkt, SIDE_BACKEND);
 	to.source = flow->frontend;
 	to.source_port = flow->frontend_port;
 	to.destination = pkt.ends.destination;
 	to.destination_port = pkt.ends.destination_port;
-	return rewrite(skb, &pkt, &to) ? TC_NEXT : drop(REASON_REWRITE);
+	return rewrite(ctx, &pkt, &to) ? PACKET_NEXT : drop(REASON_REWRITE);
 }

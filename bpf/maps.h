@@ -45,6 +45,9 @@ TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_
 /* What else the programs know of the node; one entry. Agent. */
 TABLE("array", __u32, struct node, node, MAX_node, BPF_F_MMAPABLE);
 
+/* Devices by index. Agent. */
+TABLE("array", __u32, struct device, devices, MAX_devices, BPF_F_MMAPABLE);
+
 /* Names by id, for people only. Agent. */
 TABLE("hash", struct name_key, struct name, names, MAX_names, BPF_F_NO_PREALLOC);
 

@@ -33,11 +33,11 @@ struct pkt {
 	__u8 v4;
 };
 
-static __always_inline bool read_v4(struct __sk_buff *skb, struct pkt *pkt)
+static __always_inline bool read_v4(struct packet_ctx *ctx, struct pkt *pkt)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+	if (!load(ctx, ETH_HLEN, &ip, sizeof(ip)))
 		return false;
 	if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & FRAGMENT_MASK)
 		return false;
@@ -53,11 +53,11 @@ static __always_inline bool read_v4(struct __sk_buff *skb, struct pkt *pkt)
 	return true;
 }
 
-static __always_inline bool read_v6(struct __sk_buff *skb, struct pkt *pkt)
+static __always_inline bool read_v6(struct packet_ctx *ctx, struct pkt *pkt)
 {
 	struct ipv6hdr ip;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
+	if (!load(ctx, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
 	__builtin_memcpy(&pkt->ends.source, &ip.saddr, sizeof(ip.saddr));
 	__builtin_memcpy(&pkt->ends.destination, &ip.daddr, sizeof(ip.daddr));
@@ -69,32 +69,32 @@ static __always_inline bool read_v6(struct __sk_buff *skb, struct pkt *pkt)
 }
 
 /* False: none of our business. `pkt` comes zeroed. */
-static __always_inline bool read_packet(struct __sk_buff *skb, struct pkt *pkt)
+static __always_inline bool read_packet(struct packet_ctx *ctx, struct pkt *pkt)
 {
+	__u32 octets = frame_octets(ctx) - ETH_HLEN;
+	__be16 kind = kind_of(ctx);
 	__u32 end;
 
-	if (skb->vlan_present)
-		return false;
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (!read_v4(skb, pkt))
+	if (kind == bpf_htons(ETH_P_IP)) {
+		if (!read_v4(ctx, pkt))
 			return false;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (!read_v6(skb, pkt))
+	} else if (kind == bpf_htons(ETH_P_IPV6)) {
+		if (!read_v6(ctx, pkt))
 			return false;
 	} else {
 		return false;
 	}
 	/* The header counts, and not the frame, which may be padded; but a packet put together of
 	 * many may be too long for its header to say. */
-	if (skb->gso_size)
-		pkt->octets = skb->len - ETH_HLEN;
-	if (pkt->octets > skb->len - ETH_HLEN)
+	if (is_merged(ctx))
+		pkt->octets = octets;
+	if (pkt->octets > octets)
 		return false;
 	end = ETH_HLEN + pkt->octets;
-	if (bpf_skb_load_bytes(skb, pkt->l4, &pkt->ends.source_port, 4))
+	if (!load(ctx, pkt->l4, &pkt->ends.source_port, 4))
 		return false;
 	if (pkt->protocol == IPPROTO_TCP) /* a whole header: 13 is where its flags are */
-		return !bpf_skb_load_bytes(skb, pkt->l4 + 13, &pkt->tcp, 1) && end >= pkt->l4 + 20;
+		return load(ctx, pkt->l4 + 13, &pkt->tcp, 1) && end >= pkt->l4 + 20;
 	return pkt->protocol == IPPROTO_UDP && end >= pkt->l4 + 8;
 }
 

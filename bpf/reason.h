@@ -19,12 +19,6 @@ enum verdict {
 	SKB_DISCARD = 2,
 };
 
-/* Verdicts of tc programs (include/uapi/linux/pkt_cls.h): the next filter's turn, or the end. */
-enum tc_verdict {
-	TC_NEXT = -1,
-	TC_DROP = 2,
-};
-
 static __always_inline void count(__u32 reason)
 {
 	struct reason_count *seen = reasons.lookup(&reason);
@@ -47,13 +41,6 @@ static __always_inline int discard(__u32 reason)
 {
 	count(reason);
 	return SKB_DISCARD;
-}
-
-/* The packet ends here: tc. */
-static __always_inline int drop(__u32 reason)
-{
-	count(reason);
-	return TC_DROP;
 }
 
 #endif

@@ -4,8 +4,7 @@
 #ifndef TIDEGATE_REWRITE_H
 #define TIDEGATE_REWRITE_H
 
-#include "packet.h"
-#include "reason.h"
+#include "route.h"
 
 /* bcc's own declaration lacks an argument (include/uapi/linux/bpf.h has four). */
 static long (*redirect_to_neighbour)(__u32 device, void *params, int size,
@@ -13,7 +12,7 @@ static long (*redirect_to_neighbour)(__u32 device, void *params, int size,
 
 /* True: done. The ports count in the checksum, the addresses by the pseudo header (RFC 9293,
  * 3.1; RFC 768), where v4-mapped ones add the same as plain ones: their prefixes cancel out. */
-static __always_inline bool replace_l4_checksum(struct __sk_buff *skb, const struct pkt *pkt,
+static __always_inline bool replace_l4_checksum(struct __sk_buff *ctx, const struct pkt *pkt,
 						struct ends *to)
 {
 	__u32 at = pkt->l4 + (pkt->protocol == IPPROTO_TCP ? 16 : 6);
@@ -26,11 +25,11 @@ static __always_inline bool replace_l4_checksum(struct __sk_buff *skb, const str
 	ports = bpf_csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&to->source_port, 4, 0);
 	if (addresses < 0 || ports < 0)
 		return false;
-	return !bpf_l4_csum_replace(skb, at, 0, addresses, BPF_F_PSEUDO_HDR | flags) &&
-	       !bpf_l4_csum_replace(skb, at, 0, ports, flags);
+	return !bpf_l4_csum_replace(ctx, at, 0, addresses, BPF_F_PSEUDO_HDR | flags) &&
+	       !bpf_l4_csum_replace(ctx, at, 0, ports, flags);
 }
 
-static __always_inline bool replace_v4(struct __sk_buff *skb, const struct pkt *pkt,
+static __always_inline bool replace_v4(struct __sk_buff *ctx, const struct pkt *pkt,
 				       struct ends *to)
 {
 	__be32 from[2] = { pkt->ends.source.word[3], pkt->ends.destination.word[3] };
@@ -39,74 +38,54 @@ static __always_inline bool replace_v4(struct __sk_buff *skb, const struct pkt *
 
 	if (change < 0)
 		return false;
-	return !bpf_l3_csum_replace(skb, ETH_HLEN + 10, 0, change, 0) &&
-	       !bpf_skb_store_bytes(skb, ETH_HLEN + 12, into, sizeof(into), 0);
+	return !bpf_l3_csum_replace(ctx, ETH_HLEN + 10, 0, change, 0) &&
+	       !bpf_skb_store_bytes(ctx, ETH_HLEN + 12, into, sizeof(into), 0);
 }
 
 /* True: the packet has these ends now. False: it may be half done, and must not go on. */
-static __always_inline bool rewrite(struct __sk_buff *skb, const struct pkt *pkt, struct ends *to)
+static __always_inline bool rewrite(struct __sk_buff *ctx, const struct pkt *pkt, struct ends *to)
 {
-	if (!replace_l4_checksum(skb, pkt, to))
+	if (!replace_l4_checksum(ctx, pkt, to))
 		return false;
-	if (bpf_skb_store_bytes(skb, pkt->l4, &to->source_port, 4, 0))
+	if (bpf_skb_store_bytes(ctx, pkt->l4, &to->source_port, 4, 0))
 		return false;
 	if (pkt->v4)
-		return replace_v4(skb, pkt, to);
-	return !bpf_skb_store_bytes(skb, ETH_HLEN + 8, &to->source, 32, 0);
+		return replace_v4(ctx, pkt, to);
+	return !bpf_skb_store_bytes(ctx, ETH_HLEN + 8, &to->source, 32, 0);
 }
 
 /* One hop more. IPv4: TTL is the high byte of a word that the checksum covers. */
-static __always_inline bool count_hop(struct __sk_buff *skb, const struct pkt *pkt)
+static __always_inline bool count_hop(struct __sk_buff *ctx, const struct pkt *pkt)
 {
 	__u8 hops = pkt->hops - 1;
 
 	if (!pkt->v4)
-		return !bpf_skb_store_bytes(skb, ETH_HLEN + 7, &hops, 1, 0);
-	return !bpf_l3_csum_replace(skb, ETH_HLEN + 10, bpf_htons(pkt->hops << 8),
+		return !bpf_skb_store_bytes(ctx, ETH_HLEN + 7, &hops, 1, 0);
+	return !bpf_l3_csum_replace(ctx, ETH_HLEN + 10, bpf_htons(pkt->hops << 8),
 				    bpf_htons(hops << 8), 2) &&
-	       !bpf_skb_store_bytes(skb, ETH_HLEN + 8, &hops, 1, 0);
+	       !bpf_skb_store_bytes(ctx, ETH_HLEN + 8, &hops, 1, 0);
 }
 
-/* The device that leads from one address to another; 0: none. */
-static __always_inline __u32 way(struct __sk_buff *skb, const struct pkt *pkt,
-				 const struct ends *to)
+/* To a backend of this node: the stack finds the way. */
+static __always_inline int hand_to_stack(struct __sk_buff *ctx, const struct pkt *pkt,
+					 struct ends *to)
 {
-	struct bpf_fib_lookup fib = {};
-	long answer;
-
-	fib.ifindex = skb->ifindex;
-	fib.l4_protocol = pkt->protocol;
-	fib.tot_len = 0;
-	if (pkt->v4) {
-		fib.family = AF_INET;
-		fib.ipv4_src = to->source.word[3];
-		fib.ipv4_dst = to->destination.word[3];
-	} else {
-		fib.family = AF_INET6;
-		__builtin_memcpy(fib.ipv6_src, &to->source, sizeof(to->source));
-		__builtin_memcpy(fib.ipv6_dst, &to->destination, sizeof(to->destination));
-	}
-	answer = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH ||
-	    answer == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return fib.ifindex;
-	return 0;
+	return rewrite(ctx, pkt, to) ? PACKET_NEXT : drop(REASON_REWRITE);
 }
 
 /* Rewrites and sends the packet on, past this node's own stack, which would not have it: its
  * source is this node. The kernel finds the neighbour, and keeps the packet until it has. */
-static __always_inline int forward(struct __sk_buff *skb, const struct pkt *pkt, struct ends *to)
+static __always_inline int forward(struct __sk_buff *ctx, const struct pkt *pkt, struct ends *to)
 {
-	__u32 device;
+	struct bpf_fib_lookup fib = {};
 
 	if (pkt->hops <= 1)
 		return drop(REASON_HOP_LIMIT);
-	device = way(skb, pkt, to);
-	if (!device)
+	if (!find_way(ctx, pkt, to, &fib))
 		return drop(REASON_NO_ROUTE);
-	if (!rewrite(skb, pkt, to) || !count_hop(skb, pkt))
+	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
 		return drop(REASON_REWRITE);
-	return redirect_to_neighbour(device, NULL, 0, 0);
+	return redirect_to_neighbour(fib.ifindex, NULL, 0, 0);
 }
 
 #endif

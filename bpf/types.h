@@ -189,6 +189,17 @@ struct peers {
 	__u32 pad;
 };
 
+enum device_flag {
+	DEVICE_SENDS = 1, /* XDP can send frames through it */
+};
+
+/* A device as XDP knows it, by its index. */
+struct device {
+	__u8 mac[6]; /* its own; all zeros: it has none */
+	__u8 flags;  /* enum device_flag */
+	__u8 pad;
+};
+
 /* How a packet from outside gets to its backend. */
 enum forwarding {
 	FORWARDING_LOCAL = 0, /* the backend is on this node: destination rewritten, handed up */

@@ -20,6 +20,7 @@ SIZES = {
     "flows": 16384,
     "ranges": 65536,
     "addresses": 1024,
+    "devices": 16384,
     "node": 1,
     "names": 65536,
     "reasons": len(layout.Reason),

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* rewrite_xdp.h - gives a packet other ends and sends it on, from XDP: straight into the frame,
+ * checksums by difference (RFC 1624), since what comes from a wire carries whole ones.
+ * Reads: devices. */
+#ifndef TIDEGATE_REWRITE_XDP_H
+#define TIDEGATE_REWRITE_XDP_H
+
+#include "route.h"
+
+/* A checksum after what it covers has changed by `change`, of bpf_csum_diff. */
+static __always_inline __u16 changed(__u16 sum, __u64 change)
+{
+	change += (__u16)~sum;
+	change = (change & 0xffffffff) + (change >> 32);
+	change = (change & 0xffff) + (change >> 16);
+	change = (change & 0xffff) + (change >> 16);
+	change = (change & 0xffff) + (change >> 16);
+	return ~change;
+}
+
+/* UDP: none stays none, and a sum that becomes 0 is written as ffff (RFC 768). */
+static __always_inline bool replace_l4_checksum(struct xdp_md *ctx, const struct pkt *pkt,
+						struct ends *to)
+{
+	struct ends *from = (struct ends *)&pkt->ends;
+	bool udp = pkt->protocol == IPPROTO_UDP;
+	__u16 *sum = reach(ctx, pkt->l4 + (udp ? 6 : 16), sizeof(*sum));
+	__s64 change;
+
+	change = bpf_csum_diff((__be32 *)&from->source, 32, (__be32 *)&to->source, 32, 0);
+	if (change < 0 || !sum)
+		return false;
+	change = bpf_csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&to->source_port, 4,
+			       change);
+	if (change < 0)
+		return false;
+	if (udp && !*sum)
+		return true;
+	*sum = changed(*sum, change);
+	if (udp && !*sum)
+		*sum = 0xffff;
+	return true;
+}
+
+static __always_inline bool replace_v4(struct xdp_md *ctx, const struct pkt *pkt, struct ends *to)
+{
+	__be32 from[2] = { pkt->ends.source.word[3], pkt->ends.destination.word[3] };
+	__be32 into[2] = { to->source.word[3], to->destination.word[3] };
+	__s64 change = bpf_csum_diff(from, sizeof(from), into, sizeof(into), 0);
+	struct iphdr *ip = reach(ctx, ETH_HLEN, sizeof(*ip));
+
+	if (change < 0 || !ip)
+		return false;
+	ip->check = changed(ip->check, change);
+	ip->saddr = into[0];
+	ip->daddr = into[1];
+	return true;
+}
+
+/* True: the packet has these ends now. False: it may be half done, and must not go on. */
+static __always_inline bool rewrite(struct xdp_md *ctx, const struct pkt *pkt, struct ends *to)
+{
+	if (!replace_l4_checksum(ctx, pkt, to) || !store(ctx, pkt->l4, &to->source_port, 4))
+		return false;
+	if (pkt->v4)
+		return replace_v4(ctx, pkt, to);
+	return store(ctx, ETH_HLEN + 8, &to->source, 32);
+}
+
+/* One hop more. IPv4: TTL is the high byte of a word that the checksum covers. */
+static __always_inline bool count_hop(struct xdp_md *ctx, const struct pkt *pkt)
+{
+	struct ipv6hdr *v6 = reach(ctx, ETH_HLEN, sizeof(*v6));
+	struct iphdr *v4 = reach(ctx, ETH_HLEN, sizeof(*v4));
+
+	if (!pkt->v4) {
+		if (v6)
+			v6->hop_limit--;
+		return v6;
+	}
+	if (!v4)
+		return false;
+	v4->ttl--;
+	v4->check = changed(v4->check, (__u16)~bpf_htons(0x100));
+	return true;
+}
+
+/* To a backend of this node: the stack finds the way, tc rewrites. */
+static __always_inline int hand_to_stack(struct xdp_md *ctx, const struct pkt *pkt, struct ends *to)
+{
+	return PACKET_NEXT;
+}
+
+/* Out of the device that the routes named, to the neighbour that they named. */
+static __always_inline int transmit(struct xdp_md *ctx, const struct bpf_fib_lookup *fib)
+{
+	struct ethhdr *frame = reach(ctx, 0, sizeof(*frame));
+
+	if (!frame)
+		return drop(REASON_REWRITE);
+	__builtin_memcpy(frame->h_dest, fib->dmac, ETH_ALEN);
+	__builtin_memcpy(frame->h_source, fib->smac, ETH_ALEN);
+	if (fib->ifindex == ctx->ingress_ifindex)
+		return XDP_TX;
+	return bpf_redirect(fib->ifindex, 0);
+}
+
+/* Rewrites and sends the packet on. Whatever stands in the way, an unknown neighbour, a packet
+ * too long, a device that XDP cannot send through, is for tc: the packet goes up as it came. */
+static __always_inline int forward(struct xdp_md *ctx, const struct pkt *pkt, struct ends *to)
+{
+	struct bpf_fib_lookup fib = {};
+	struct device *device;
+	long answer;
+
+	if (pkt->hops <= 1)
+		return PACKET_NEXT;
+	answer = look_up_way(ctx, pkt, to, pkt->octets, &fib);
+	device = find_device(fib.ifindex);
+	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !device || !(device->flags & DEVICE_SENDS))
+		return PACKET_NEXT;
+	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
+		return drop(REASON_REWRITE);
+	return transmit(ctx, &fib);
+}
+
+#endif
