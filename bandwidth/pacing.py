@@ -16,7 +16,7 @@ QUEUE_NS, QUEUE_OCTETS = 50_000_000, 32_768
 """The queue of a limit: this long, and at low rates at least so much."""
 MARK_NS, MARK_OCTETS = 1_000_000, 3_028
 """Marks begin at 1 ms, or behind two full frames: with less, a sender far away never gets going."""
-_EPOCH = 26
+_EPOCH = 28
 _WORD = (1 << 32) - 1
 
 
@@ -69,9 +69,7 @@ def _sharers(pacer: Pacer, slot: int, now: int) -> int:
     return max(pacer.flows, pacer.epoch >> 32, 1)
 
 
-def depart(  # noqa: PLR0913 - what a packet brings along
-    pacer: Pacer, *, hash_: int, length: int, now: int, asked: int = 0
-) -> Departure | None:
+def depart(pacer: Pacer, *, hash_: int, length: int, now: int, asked: int = 0) -> Departure | None:
     """When the packet leaves; None: it is dropped."""
     rate, longest, mark = pacer.terms
     cost = -(-length * SECOND * Edt.TICKS // rate)
@@ -80,10 +78,10 @@ def depart(  # noqa: PLR0913 - what a packet brings along
     count = _sharers(pacer, slot, now)
     own = max(pacer.flow[slot], pacer.quick, ticks)
     at = max(pacer.clock, ticks)
-    if min(own, at) > ticks + wait or at > ticks + 2 * wait:
+    overtook = own < at and length <= Edt.FRAME
+    if (own if overtook else at) > ticks + wait or at > ticks + 2 * wait:
         return None
     pacer.clock = at + cost
-    overtook = own < at
     if overtook:
         quick = max(pacer.quick, ticks)
         pacer.quick = quick + 2 * cost

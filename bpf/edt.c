@@ -13,7 +13,7 @@
 
 #include "types.h"
 #include "maps.h"
-#include "reason.h"
+#include "ctx_skb.h"
 #include "edt.h"
 
 #define V4_PREFIX bpf_htonl(0xffff)
@@ -32,11 +32,11 @@ static __always_inline struct pod_limits *of_pod(struct __sk_buff *skb, enum sid
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		offset += __builtin_offsetof(struct iphdr, saddr) + side * 4;
 		address.word[2] = V4_PREFIX;
-		if (bpf_skb_load_bytes(skb, offset, &address.word[3], 4))
+		if (!load(skb, offset, &address.word[3], 4))
 			return NULL;
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		offset += __builtin_offsetof(struct ipv6hdr, saddr) + side * 16;
-		if (bpf_skb_load_bytes(skb, offset, &address, 16))
+		if (!load(skb, offset, &address, 16))
 			return NULL;
 	} else {
 		return NULL;
@@ -91,7 +91,7 @@ int edt_name(struct __sk_buff *skb)
 	skb->tc_index = limit ? pod->egress : 0;
 	if (limit)
 		add(&limit->named, skb->len);
-	return TC_NEXT;
+	return PACKET_NEXT;
 }
 
 /* tc egress of a device that leaves the node. */
@@ -102,7 +102,7 @@ int edt_out(struct __sk_buff *skb)
 	skb->tc_index = 0;
 	if (limit && !pace(skb, limit))
 		return drop(REASON_BANDWIDTH);
-	return TC_NEXT;
+	return PACKET_NEXT;
 }
 
 /* tc egress of a pod's device: what the pod receives, and what another pod of this node sent. */
@@ -117,5 +117,5 @@ int edt_pod(struct __sk_buff *skb)
 		return drop(REASON_BANDWIDTH);
 	if (limit && !pace(skb, limit))
 		return drop(REASON_BANDWIDTH);
-	return TC_NEXT;
+	return PACKET_NEXT;
 }

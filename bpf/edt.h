@@ -7,7 +7,7 @@
 #include "types.h"
 
 #define TICKS_PER_SECOND (1000000000ULL * EDT_TICKS)
-#define EPOCH_SHIFT 26 /* of ns: 67 ms */
+#define EPOCH_SHIFT 28 /* of ns: 268 ms */
 #define TRIES 32
 
 /* What becomes of a packet. */
@@ -69,24 +69,25 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 	__u64 cost = (length * TICKS_PER_SECOND + limit->rate - 1) / limit->rate;
 	__u64 ticks = now * EDT_TICKS, wait = limit->longest * EDT_TICKS;
 	__u32 slot = hash & (EDT_FLOWS - 1);
-	__u64 count = sharers(limit, slot, now);
+	__u64 sharing = sharers(limit, slot, now);
 	__u64 own = later(later(limit->flow[slot], limit->quick), ticks);
 	__u64 at = later(limit->clock, ticks);
+	bool single = length <= EDT_FRAME;
 	struct departure result = {};
 
-	if ((own < at ? own : at) > ticks + wait)
+	if ((single && own < at ? own : at) > ticks + wait)
 		return result;
 	at = take(&limit->clock, ticks, cost, ticks + 2 * wait);
 	if (!at)
 		return result;
-	if (own < at) {
+	if (single && own < at) {
 		own = take(&limit->quick, ticks, 2 * cost, at);
 		if (own) {
 			at = later(own, limit->flow[slot]);
 			result.overtook = true;
 		}
 	}
-	limit->flow[slot] = at + cost * count * EDT_SHARE;
+	limit->flow[slot] = at + cost * sharing * EDT_SHARE;
 	result.mark = at > ticks + limit->mark * EDT_TICKS;
 	result.at = (at + EDT_TICKS - 1) / EDT_TICKS;
 	/* The sender's own pacing; beyond the horizon it is no time of our clock. */

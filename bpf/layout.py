@@ -194,7 +194,8 @@ class Edt(IntEnum):
 
     TICKS = 64
     FLOWS = 64
-    SHARE = 4
+    SHARE = 2
+    FRAME = 1600
     HORIZON = 2000000000
 
 
@@ -207,7 +208,7 @@ class LimitState(IntEnum):
     HOST_NETWORK = 3
     NO_DEVICE = 4
     NO_ADDRESS = 5
-    OFF = 6
+    NOT_HELD = 6
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from typing import NamedTuple
@@ -15,8 +16,9 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-__all__ = ["Held", "NetlinkError", "Watch", "addresses", "default_devices"]
+__all__ = ["Held", "NetlinkError", "Watch", "addresses", "default_devices", "devices_to"]
 
+_UNICAST = 1  # RTN_UNICAST
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -56,6 +58,29 @@ def default_devices() -> list[str]:
                 if device:
                     found[device] = None
     return list(found)
+
+
+def devices_to(address: bytes) -> list[str]:
+    """The devices that lead to a neighbour: the route's, or a bridge's ports. Raises OSError.
+
+    Empty where no route leads there, and where it is this node itself. Raises NetlinkError.
+    """
+    is_v4 = address.startswith(_V4_MAPPED)
+    text = socket.inet_ntop(
+        *((socket.AF_INET, address[12:]) if is_v4 else (socket.AF_INET6, address))
+    )
+    with IPRoute() as route:
+        try:
+            found = route.route("get", dst=text)
+        except NetlinkError as error:
+            if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES}:
+                return []
+            raise
+        links = route.get_links()
+    names = {link["index"]: link.get("ifname") for link in links}
+    indexes = [one.get("oif") for one in found if one["type"] == _UNICAST]
+    ports = [link["index"] for link in links if link.get("master") in indexes]
+    return [names[index] for index in ports or indexes if index in names]
 
 
 class Watch:

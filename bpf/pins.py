@@ -95,6 +95,18 @@ class Pins:
         found = (self.folder / "maps").glob(f"{name}-{self._digest(name)}-*")
         return min(found, key=lambda path: path.stat().st_ctime_ns, default=None)
 
+    def place(
+        self,
+        source: str,
+        programs: tuple[Program, ...],
+        entries: Mapping[str, int],
+        defines: Mapping[str, str],
+    ) -> Path:
+        """The folder where `build` puts the same programs; it need not be there."""
+        pins = {name: str(self.map_path(name, entries[name])) for name in TABLES}
+        job = Job(source, dict(defines), pins, dict(entries), programs, "")
+        return self.folder / "programs" / self._digest_of(job)
+
     def build(
         self,
         source: str,
@@ -110,18 +122,16 @@ class Pins:
         pins = {name: str(self.map_path(name, entries[name])) for name in TABLES}
         for folder in (self.folder / "maps", self.folder / "programs", self.links):
             folder.mkdir(parents=True, exist_ok=True)
-        job = Job(source, dict(defines), pins, dict(entries), programs, "")
-        digest = self._digest_of(job)
-        folder = self.folder / "programs" / digest
+        folder = self.place(source, programs, entries, defines)
         complete = all((folder / program.name).exists() for program in programs)
         self._built = {name: Path(path) for name, path in pins.items()}
         self.made_anew |= any(before[name] != path for name, path in self._built.items())
         if complete and all(path.exists() for path in self._built.values()):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
-        unfinished = self.folder / "programs" / f"{digest}-unfinished"
+        unfinished = self.folder / "programs" / f"{folder.name}-unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        compile_and_pin(Job(source, job.defines, pins, job.entries, programs, str(unfinished)))
+        compile_and_pin(Job(source, dict(defines), pins, dict(entries), programs, str(unfinished)))
         for name, old in before.items():
             if old is not None and old != self._built[name]:
                 carry_over(name, old, self._built[name])

@@ -8,7 +8,7 @@ Everything happens in this thread's network namespace.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,17 +25,23 @@ _BPF_ID = 11  # TCA_BPF_ID; linux/pkt_cls.h
 PRIORITY = 100
 """Before what the kernel numbers by itself (from 49152 down)."""
 _HANDLE = 1
-_INFO = PRIORITY << 16 | 0x0300  # ETH_P_ALL in network byte order
+_EVERY_PROTOCOL = 0x0300  # ETH_P_ALL in network byte order
 _PREFIX = "tidegate/"
 _OWN_QUEUE = "+clsact"
 """End of a filter's name: we made the qdisc, too."""
 
 
 class Hook(NamedTuple):
-    """A program and the side of a device where it belongs."""
+    """A program, the side of a device where it belongs, and its turn there."""
 
     program: Program
     parent: int
+    priority: int = PRIORITY
+
+    @property
+    def info(self) -> int:
+        """The turn as a request has it (tcmsg.tcm_info)."""
+        return self.priority << 16 | _EVERY_PROTOCOL
 
 
 DEVICE_HOOKS = (
@@ -45,6 +51,12 @@ DEVICE_HOOKS = (
 """In the order of attaching: answers can be translated before requests are."""
 
 PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
+
+NAMING_HOOK = Hook(Program("edt_name", _SCHED_CLS, -1), _INGRESS, PRIORITY * 2)
+POD_HOOK = Hook(Program("edt_pod", _SCHED_CLS, -1), _EGRESS, PRIORITY * 2)
+LEAVING_HOOK = Hook(Program("edt_out", _SCHED_CLS, -1), _EGRESS, PRIORITY * 2)
+"""Pod bandwidth, after all that rewrites a packet."""
+BANDWIDTH_HOOKS = (LEAVING_HOOK, POD_HOOK, NAMING_HOOK)
 
 
 class _Filter(NamedTuple):
@@ -56,7 +68,16 @@ class _Filter(NamedTuple):
 
     @property
     def is_ours(self) -> bool:
-        return (self.info, self.handle) == (_INFO, _HANDLE) and self.name.startswith(_PREFIX)
+        return self.handle == _HANDLE and self.name.startswith(_PREFIX)
+
+    def is_at(self, hook: Hook) -> bool:
+        """Ours, in the place of that hook; it may be another program."""
+        return self.is_ours and (self.parent, self.info) == (hook.parent, hook.info)
+
+    def is_one_of(self, hooks: Iterable[Hook]) -> bool:
+        """Ours, and one of those programs."""
+        name = self.name.removeprefix(_PREFIX).removesuffix(_OWN_QUEUE)
+        return any(self.is_at(hook) and name == hook.program.name for hook in hooks)
 
 
 def devices() -> list[str]:
@@ -65,8 +86,14 @@ def devices() -> list[str]:
         return list(_names(route).values())
 
 
-def attach(device: str, programs: Path) -> bool:
-    """Sees to it that both pinned programs are in force; False: they already were.
+def indexes() -> dict[str, int]:
+    """The index of each device, by name. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        return {name: index for index, name in _names(route).items()}
+
+
+def attach(device: str, programs: Path, hooks: Collection[Hook] = DEVICE_HOOKS) -> bool:
+    """Sees to it that these pinned programs are in force; False: they already were.
 
     Raises OSError (also where somebody else's filter has our place), NetlinkError.
     """
@@ -76,7 +103,7 @@ def attach(device: str, programs: Path) -> bool:
         there = [one for parent in (_EGRESS, _INGRESS) for one in _filters(route, index, parent)]
         made |= any(one.is_ours and one.name.endswith(_OWN_QUEUE) for one in there)
         changed = False
-        for hook in DEVICE_HOOKS:
+        for hook in hooks:
             here = [one for one in there if one.parent == hook.parent]
             changed |= _attach_one(route, index, hook, programs, here, own_queue=made)
     return changed
@@ -85,14 +112,14 @@ def attach(device: str, programs: Path) -> bool:
 def _attach_one(  # noqa: PLR0913
     route: IPRoute, index: int, hook: Hook, programs: Path, here: list[_Filter], *, own_queue: bool
 ) -> bool:
-    if any(one.info >> 16 == PRIORITY and not one.is_ours for one in here):
-        raise FileExistsError(17, f"somebody else's filter has preference {PRIORITY}")
+    if any(one.info >> 16 == hook.priority and not one.is_ours for one in here):
+        raise FileExistsError(17, f"somebody else's filter has preference {hook.priority}")
     program = libbpf.open_pin(str(programs / hook.program.name))
     try:
-        if any(one.is_ours and one.program == libbpf.program_id(program) for one in here):
+        if any(one.is_at(hook) and one.program == libbpf.program_id(program) for one in here):
             return False
         route.tc(
-            "replace-filter", "bpf", index, parent=hook.parent, info=_INFO, handle=_HANDLE,
+            "replace-filter", "bpf", index, parent=hook.parent, info=hook.info, handle=_HANDLE,
             fd=program, name=_PREFIX + hook.program.name + _OWN_QUEUE * own_queue,
             direct_action=True,
         )  # fmt: skip
@@ -101,7 +128,7 @@ def _attach_one(  # noqa: PLR0913
     return True
 
 
-def attached(device: str) -> dict[str, int]:
+def attached(device: str, hooks: Collection[Hook] = DEVICE_HOOKS) -> dict[str, int]:
     """Our filters: the kernel's id of the program in force, by the program's name.
 
     Empty where the device is gone. Raises OSError, NetlinkError.
@@ -113,42 +140,42 @@ def attached(device: str) -> dict[str, int]:
             return {}
         return {
             hook.program.name: one.program
-            for hook in DEVICE_HOOKS
+            for hook in hooks
             for one in _filters(route, index, hook.parent)
-            if one.is_ours
+            if one.is_one_of((hook,))
         }
 
 
-def wanted(programs: Path) -> dict[str, int]:
+def wanted(programs: Path, hooks: Collection[Hook] = DEVICE_HOOKS) -> dict[str, int]:
     """The kernel's ids of the pinned programs, as `attached` has them. Raises OSError."""
     found = {}
-    for program in PROGRAMS:
-        pinned = libbpf.open_pin(str(programs / program.name))
-        found[program.name] = libbpf.program_id(pinned)
+    for hook in hooks:
+        pinned = libbpf.open_pin(str(programs / hook.program.name))
+        found[hook.program.name] = libbpf.program_id(pinned)
         os.close(pinned)
     return found
 
 
-def carriers() -> list[str]:
-    """The devices with a filter of ours. Raises OSError, NetlinkError."""
+def carriers(hooks: Collection[Hook] = DEVICE_HOOKS) -> list[str]:
+    """The devices with a filter of these hooks. Raises OSError, NetlinkError."""
     with IPRoute() as route:
         names = _names(route)
         return [
             names[index]
             for index in dict.fromkeys(_clsacts(route))
-            if index in names and any(one.is_ours for one in _all_filters(route, index))
+            if index in names and any(one.is_one_of(hooks) for one in _all_filters(route, index))
         ]
 
 
-def detach(device: str) -> bool:
-    """Takes our filters off; the qdisc, too, if we made it and it is empty. False: none there.
+def detach(device: str, hooks: Collection[Hook] = DEVICE_HOOKS) -> bool:
+    """Takes these filters off; the qdisc, too, if we made it and it is empty. False: none there.
 
     Requests first, then answers: no flow begins that cannot be answered.
     Raises OSError, NetlinkError.
     """
     with IPRoute() as route:
         index = _index(route, device)
-        ours = [one for one in _all_filters(route, index) if one.is_ours]
+        ours = [one for one in _all_filters(route, index) if one.is_one_of(hooks)]
         for one in sorted(ours, key=lambda one: one.parent):
             route.tc(
                 "del-filter", "bpf", index, parent=one.parent, info=one.info, handle=one.handle
@@ -211,6 +238,7 @@ def _name_and_program(options: Any) -> tuple[str, int]:
 
 
 __all__ = [
-    "DEVICE_HOOKS", "PROGRAMS", "NetlinkError", "attach", "attached", "carriers", "detach",
-    "devices", "wanted",
+    "BANDWIDTH_HOOKS", "DEVICE_HOOKS", "LEAVING_HOOK", "NAMING_HOOK", "POD_HOOK", "PROGRAMS",
+    "Hook", "NetlinkError", "attach", "attached", "carriers", "detach", "devices",
+    "indexes", "wanted",
 ]  # fmt: skip

@@ -302,9 +302,10 @@ struct reason_count {
 /* --- Pod bandwidth (edt.h) --- */
 
 enum edt {
-	EDT_TICKS = 64,           /* of a limit's clocks, in a nanosecond */
-	EDT_FLOWS = 64,           /* flows of a pod that are told apart, by hash */
-	EDT_SHARE = 4,            /* a flow overtakes as long as it uses 1/n of a fair share */
+	EDT_TICKS = 64,   /* of a limit's clocks, in a nanosecond */
+	EDT_FLOWS = 64,   /* flows of a pod that are told apart, by hash */
+	EDT_SHARE = 2,    /* a flow overtakes as long as it uses 1/n of a fair share */
+	EDT_FRAME = 1600, /* octets; larger packets are several in one, and never overtake */
 	EDT_HORIZON = 2000000000, /* ns; no packet waits longer */
 };
 
@@ -316,7 +317,7 @@ enum limit_state {
 	LIMIT_HOST_NETWORK = 3, /* the pod sends from the node's own addresses */
 	LIMIT_NO_DEVICE = 4,    /* no device carries the programs, or not all of them */
 	LIMIT_NO_ADDRESS = 5,   /* the pod has no address yet */
-	LIMIT_OFF = 6,          /* --bandwidth off */
+	LIMIT_NOT_HELD = 6,     /* measured: the queues do not look at departure times */
 };
 
 /* One direction of one pod. The agent writes the first four words, and zeroes the clocks when

@@ -30,6 +30,7 @@ from lb.devices import Devices, xdp_reason
 from lb.errors import KernelRefused
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
+from lb.limits.manager import Bandwidth
 from lb.looking import exclusive
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
@@ -69,7 +70,8 @@ class Agent:
         self._pins = Pins(settings.bpffs)
         self._xdp = xdp
         self._programs, on_devices = self._build()
-        self._builds = (self._programs, on_devices)
+        self._bandwidth = Bandwidth(settings, self._pins)
+        self._builds = (self._programs, on_devices, self._bandwidth.programs)
         note = reserve()
         if note:
             log.warning("%s", note)
@@ -88,7 +90,8 @@ class Agent:
             settings, reconciler, addresses, self._reap, identify=identity.update
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
-        self._letterbox.lead_to(self.controller)
+        self._bandwidth.told = self.controller.note
+        self._letterbox.lead_to(self._bandwidth.beside(self.controller))
 
     def run(self) -> None:
         """Serve until told to stop. Raises KernelRefused if it cannot begin to."""
@@ -129,11 +132,12 @@ class Agent:
     def _serve_metrics(self) -> None:
         if self._settings.metrics is None:
             return
+        from lb.limits.metrics import LimitsCollector  # noqa: PLC0415 - likewise
         from lb.metrics import TidegateCollector, serve  # noqa: PLC0415 - who switched it off pays not
 
         drops = functools.partial(counted, self._pins)
         collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
-        serve(collector, self._settings.metrics)
+        serve(collector, self._settings.metrics, LimitsCollector(self._bandwidth.rows))
 
     def _build(self) -> tuple[Path, Path]:
         settings = self._settings
@@ -169,6 +173,7 @@ class Agent:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]
         default = netlink.default_devices()
         self.controller.devices(held, default)
+        self._bandwidth.follow(default)
         if self._devices.follow(default):
             self.controller.note()
 
@@ -197,6 +202,7 @@ class Agent:
                 self._failed = error
                 self._end()
                 return
+        self._bandwidth.start()
         self._reaper.give(Work(everywhere=True))
         path = os.environ.get("NOTIFY_SOCKET")
         if path:
@@ -233,6 +239,7 @@ class Agent:
         features = {
             "north-south": self._devices.feature(families),
             "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
+            "bandwidth": self._bandwidth.feature(),
         }
         with controller.lock:
             return status(controller, self._hooks(), self._reaper.ended, features)
@@ -246,7 +253,7 @@ class Agent:
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
-        lines += detached
+        lines += detached + self._bandwidth.differences()
         return {"good": not lines, "differences": lines}
 
 

@@ -176,7 +176,26 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="Clients remembered for session affinity; the oldest give way.",
 )
-@click.option("--bandwidth", type=click.Choice(["auto", "on", "off"]), default="auto", hidden=True)
+@click.option(
+    "--max-limits",
+    default=SIZES["limits"],
+    show_default=True,
+    help="Bandwidth limits of pods of this node, by direction.",
+)
+@click.option(
+    "--bandwidth",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
+)
+@click.option(
+    "--bandwidth-scope",
+    type=click.Choice(["node", "all"]),
+    default="node",
+    show_default=True,
+    help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
+)
 @click.option("-v", "--verbosity", default=0, show_default=True, help="More logs from 2 on.")
 @_later
 @click.pass_context
@@ -189,8 +208,6 @@ def agent(context: click.Context, /, **flags: Any) -> None:
             flag = "--" + name.replace("_", "-")
             logging.getLogger("tidegate").warning("%s has no use in this version yet", flag)
     try:
-        if flags["bandwidth"] == "on":
-            raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
         _serve(_settings(flags), flags["xdp"])
     except TidegateError as error:
         click.echo(f"tidegate: {error}", err=True)
@@ -206,7 +223,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         "services": flags["max_services"], "frontends": flags["max_frontends"],
         "backends": flags["max_backends"], "slots": flags["max_slots"],
         "ranges": flags["max_source_ranges"], "affinity": flags["max_affinity"],
-        "rings": flags["max_rings"],
+        "rings": flags["max_rings"], "limits": flags["max_limits"],
     }  # fmt: skip
     return Settings(
         manifests=flags["manifests"],
@@ -223,6 +240,8 @@ def _settings(flags: dict[str, Any]) -> Settings:
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
+        bandwidth=flags["bandwidth"],
+        bandwidth_scope=flags["bandwidth_scope"],
         sizes=table_sizes(sizes),
     )
 
@@ -241,5 +260,8 @@ def _source(settings: Settings) -> Any:
     from lb.sources.kubernetes import KubernetesSource  # noqa: PLC0415
 
     return KubernetesSource(
-        kubeconfig=settings.kubeconfig, master=settings.master, node_name=settings.node_name
+        kubeconfig=settings.kubeconfig,
+        master=settings.master,
+        node_name=settings.node_name,
+        pods=settings.bandwidth != "off",
     )

@@ -13,11 +13,13 @@ from lb import show
 from lb.client import ask
 from lb.devices import take_off
 from lb.errors import AgentUnreachable, BadInput, KernelRefused
+from lb.limits import places
+from lb.limits import show as limits
 from lb.reserved import release
 from lb.tables import in_kernel
 
 
-def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
+def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:  # noqa: PLR0911
     """The rows of `show WHAT`. Raises KernelRefused where no maps are."""
     pins = Pins(bpffs)
     try:
@@ -32,6 +34,8 @@ def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
                 return show.affinity(tables, pins.open_hash("affinity"))
             case "flows":
                 return show.flows(pins.open_array("flows"), tables.names)
+            case "limits":
+                return limits.limits(limits.tables(pins))
             case "maps":
                 return show.maps(pins, tables)
             case _:
@@ -58,6 +62,7 @@ def clean(bpffs: Path) -> list[str]:
         return []  # no agent pins there, and whatever lies there is not ours
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
     try:
+        places.put(places.Places(), bpffs)
         off = take_off()
     except NetlinkError as error:
         raise KernelRefused(f"filters of devices: {error}") from error

@@ -85,10 +85,11 @@ class TidegateCollector(Collector):
         yield capacity
 
 
-def serve(collector: Collector, at: Listen) -> None:
+def serve(collector: Collector, at: Listen, *others: Collector) -> None:
     """Answers `GET /metrics` from a thread; an address that cannot be had is a warning."""
     registry = CollectorRegistry()
-    registry.register(collector)
+    for one in (collector, *others):
+        registry.register(one)
     try:
         start_http_server(at.port, at.address, registry)
     except OSError as error:

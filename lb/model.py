@@ -151,6 +151,18 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     pod_cidrs: tuple[Prefix, ...] = ()
 
 
+class Pod(msgspec.Struct, frozen=True, gc=False):
+    """A Pod, as far as its bandwidth goes; one that has ended never becomes this."""
+
+    name: str
+    node: str = ""
+    addresses: tuple[Address, ...] = ()
+    host_network: bool = False
+    egress: str | None = None
+    """The text of its annotation, whatever it is; None: it has none."""
+    ingress: str | None = None
+
+
 class Refused(NamedTuple):
     """An object, or a part of one, that is not programmed, and why.
 
@@ -164,7 +176,7 @@ class Refused(NamedTuple):
     wrong: bool = True
 
 
-Object = Service | EndpointSlice | Node
+Object = Service | EndpointSlice | Node | Pod
 
 
 class Kind(StrEnum):
@@ -173,6 +185,7 @@ class Kind(StrEnum):
     SERVICE = "Service"
     SLICE = "EndpointSlice"
     NODE = "Node"
+    POD = "Pod"
 
 
 class Key(NamedTuple):

@@ -46,6 +46,7 @@ FLAGS = {
     "rings": "--max-rings",
     "backends": "--max-backends",
     "ranges": "--max-source-ranges",
+    "limits": "--max-limits",
 }
 """The flag that makes room in a table."""
 

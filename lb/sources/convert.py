@@ -17,6 +17,7 @@ import msgspec
 from lb.model import Change, Key, Kind, Node, Refused, ServiceName, SliceName
 from lb.sources import objects
 from lb.sources.notes import Notes, brief
+from lb.sources.pod import pod
 from lb.sources.service import service
 from lb.sources.slice import endpoint_slice
 
@@ -24,6 +25,7 @@ KINDS: dict[type, Kind] = {
     objects.Service: Kind.SERVICE,
     objects.EndpointSlice: Kind.SLICE,
     objects.Node: Kind.NODE,
+    objects.Pod: Kind.POD,
 }
 # RFC 1123 subdomains, as the API demands of every object's name; underscores harm nobody.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
@@ -62,6 +64,8 @@ def convert(item: objects.Typed) -> Change | Refused:
         return Change(
             key, endpoint_slice(SliceName(key.namespace, key.name), item, notes), notes.all()
         )
+    if isinstance(item, objects.Pod):
+        return Change(key, pod(item, notes), notes.all())
     return Change(key, node(item, notes), notes.all())
 
 
@@ -88,8 +92,8 @@ def node(item: objects.Node, notes: Notes) -> Node:
     )
 
 
-def from_plain(value: object) -> Change | Refused | None:
-    """The change that a JSON-shaped object asks for; None for a kind that is not read yet.
+def from_plain(value: object) -> Change | Refused:
+    """The change that a JSON-shaped object asks for.
 
     An object with a field of the wrong type is refused as a whole, as the API refuses it.
     """
@@ -97,7 +101,7 @@ def from_plain(value: object) -> Change | Refused | None:
     version = (identity.version, identity.kind)
     wanted = objects.TYPES.get(version)
     if wanted is None:
-        return None if version in objects.LATER else _unknown(identity, value)
+        return _unknown(identity, value)
     try:
         return convert(msgspec.convert(value, wanted))
     except (msgspec.ValidationError, RecursionError) as error:

@@ -58,15 +58,27 @@ def own_node(name: str) -> Resource:
     return Resource("node", "/api/v1/nodes", "v1", "Node", selectors)
 
 
+def own_pods(node: str) -> Resource:
+    """The pods of that node: for their bandwidth limits."""
+    return Resource("pods", "/api/v1/pods", "v1", "Pod", {"fieldSelector": f"spec.nodeName={node}"})
+
+
 class KubernetesSource:
     """Raises BadInput when the configuration cannot be used."""
 
     def __init__(
-        self, *, kubeconfig: str, master: str, node_name: str, timing: Timing | None = None
+        self,
+        *,
+        kubeconfig: str,
+        master: str,
+        node_name: str,
+        timing: Timing | None = None,
+        pods: bool = False,
     ) -> None:
         self._timing = timing or Timing()
         self._access = Access(kubeconfig, master, self._timing)
         self._node = own_node(node_name)
+        self._more = (own_pods(node_name),) if pods else ()
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
@@ -74,11 +86,11 @@ class KubernetesSource:
         gate = Gate(
             inbox,
             needed=(SERVICES.name, SLICES.name),
-            wished=(self._node.name,),
+            wished=(self._node.name, *(one.name for one in self._more)),
             patience=self._timing.node,
         )
         running: list[tuple[Reflector, threading.Thread]] = []
-        for resource in (self._node, SERVICES, SLICES):
+        for resource in (self._node, SERVICES, SLICES, *self._more):
             name = resource.name
             listener = Listener(
                 inbox.changed, partial(gate.listed, name), partial(faring.tell, name)

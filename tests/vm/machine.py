@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -96,12 +97,17 @@ def boot(command: str, folder: Path, *, timeout: float) -> str:
     machine = [vng, "--disable-kvm", "--force-9p", "--run", str(image), "--memory", "2G"]
     machine += ["--cpus", "2", f"--rwdir={folder}", "--exec", str(script)]
     path = f"{Path(vng).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        machine, env=os.environ | {"PATH": path}, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, timeout=BOOT_SECONDS + timeout, check=False,
-    )  # fmt: skip
+    with subprocess.Popen(
+        machine, env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as started:  # fmt: skip
+        try:
+            said, _ = started.communicate(timeout=BOOT_SECONDS + timeout)
+        except BaseException:
+            os.killpg(started.pid, signal.SIGKILL)  # the machine itself is a grandchild
+            raise
     console = folder / "console"
-    return console.read_text(errors="replace") if console.exists() else done.stdout + done.stderr
+    return console.read_text(errors="replace") if console.exists() else said
 
 
 def _read(folder: Path, console: str) -> Result:

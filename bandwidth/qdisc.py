@@ -1,0 +1,131 @@
+"""Reads, puts and takes off queues of devices (rtnetlink(7)), in this thread's network namespace.
+
+By plain messages: pyroute2 knows no `fq`. What to put where is decided in `bandwidth.queues`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+from bandwidth.queues import FQ, OURS, ROOT, Queue, Step
+
+_NEW, _DELETE, _GET = 36, 37, 38  # RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC
+_REQUEST, _ACK, _DUMP, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
+_ERROR, _DONE = 2, 3
+_KIND, _OPTIONS, _NESTED = 1, 2, 0x8000  # TCA_KIND, TCA_OPTIONS, NLA_F_NESTED
+_STATS, _STATS_APP, _THROTTLED = 7, 4, 24  # TCA_STATS2, TCA_STATS_APP, in struct tc_fq_qd_stats
+_CLONE_NEWNET = 0x40000000
+_ENOENT, _EINVAL = 2, 22
+_LOOPBACK = 1
+
+PARAMETERS = {1: 100_000, 2: 50_000, 14: 2_000_000}
+"""Packets in all, packets of a flow, horizon in µs (TCA_FQ_*, linux/pkt_sched.h).
+
+fq's own bound of 100 packets a flow starves UDP that has to wait; how much waits is bounded by
+each limit itself."""
+
+
+def has_fq() -> bool:
+    """Does this kernel have fq? Asked by using it, in a namespace that is gone at once."""
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(_try()))
+    thread.start()
+    thread.join()
+    return found == [True]
+
+
+def _try() -> bool:
+    """In a thread of its own, whose namespace goes with it."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
+        return False
+    try:
+        put(_LOOPBACK, Step(FQ, OURS, ROOT))
+    except OSError:
+        return False
+    return True
+
+
+def queues() -> dict[int, list[Queue]]:
+    """All queues of all devices, by index. Raises OSError."""
+    found: dict[int, list[Queue]] = {}
+    for kind, body in _ask(_GET, _DUMP, struct.pack("=Bxxxi3I", 0, 0, 0, 0, 0)):
+        if kind == _NEW:
+            index, handle, parent = struct.unpack_from("=4xi2I", body)
+            name = dict(_attributes(body[20:])).get(_KIND, b"").rstrip(b"\0").decode()
+            found.setdefault(index, []).append(Queue(name, handle, parent))
+    return found
+
+
+def held_back(index: int) -> int:
+    """How often fq made a packet of this device wait, of all its queues. Raises OSError."""
+    found = 0
+    for kind, body in _ask(_GET, _DUMP, struct.pack("=Bxxxi3I", 0, 0, 0, 0, 0)):
+        if kind == _NEW and struct.unpack_from("=4xi", body)[0] == index:
+            attributes = dict(_attributes(body[20:]))
+            if attributes.get(_KIND) == FQ.encode() + b"\0":
+                stats = dict(_attributes(attributes.get(_STATS, b""))).get(_STATS_APP, b"")
+                if len(stats) >= _THROTTLED + 8:
+                    found += struct.unpack_from("=Q", stats, _THROTTLED)[0]
+    return found
+
+
+def put(index: int, step: Step) -> None:
+    """Puts a queue in the place of what is there. Raises OSError."""
+    body = struct.pack("=Bxxxi3I", 0, index, step.handle, step.parent, 0)
+    body += _attribute(_KIND, step.kind.encode() + b"\0")
+    if step.kind == FQ:
+        options = b"".join(_attribute(k, struct.pack("=I", v)) for k, v in PARAMETERS.items())
+        body += _attribute(_OPTIONS | _NESTED, options)
+    list(_ask(_NEW, _ACK | _CREATE | _REPLACE, body))
+
+
+def take_off(index: int) -> bool:
+    """Takes our queues off; the kernel puts its default back. False: none. Raises OSError."""
+    try:
+        list(_ask(_DELETE, _ACK, struct.pack("=Bxxxi3I", 0, index, OURS, ROOT, 0)))
+    except OSError as error:
+        if error.errno in {_ENOENT, _EINVAL}:  # none there, or another's
+            return False
+        raise
+    return True
+
+
+def _ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The answers to one request, with their types. Raises OSError."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as link:
+        link.bind((0, 0))
+        link.send(struct.pack("=IHHII", 16 + len(body), kind, flags | _REQUEST, 1, 0) + body)
+        while True:
+            data = link.recv(1 << 18)
+            for answer, content in _messages(data):
+                if answer == _ERROR:
+                    code = -struct.unpack_from("=i", content)[0]
+                    if code:
+                        raise OSError(code, f"qdisc: {os.strerror(code)}")
+                    return
+                if answer == _DONE:
+                    return
+                yield answer, content
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 16:
+        length, kind = struct.unpack_from("=IH", data)
+        yield kind, data[16:length]
+        data = data[length + 3 & ~3 :]
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        yield kind & 0x3FFF, data[4:length]
+        data = data[max(4, length + 3 & ~3) :]
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)

@@ -1,0 +1,246 @@
+"""Keeps the limits of this node's pods in force: one thread, which looks at all of them each time.
+
+A node has some hundred pods, so nothing here is incremental. Pods come past on their way to the
+controller, which has no use for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bandwidth import qdisc
+from bandwidth.annotations import Direction
+from bandwidth.book import Book
+from bandwidth.plan import Plan, Pod, plan
+from bpf import tc
+from bpf.layout import LimitState
+from bpf.module import CompileError
+from bpf.pins import Pins
+from lb.config import Settings
+from lb.devices import choose
+from lb.errors import KernelRefused
+from lb.limits import measure, places, show
+from lb.model import Change, Key, Kind
+from lb.model import Pod as Seen
+from lb.sources import Inbox, Report
+
+log = logging.getLogger("tidegate.bandwidth")
+
+LOOK_SECONDS = 5.0
+"""Between looks at what limits do, and at what somebody may have taken off."""
+NO_FQ = "no fq in this kernel (sch_fq): limits are not enforced"
+
+
+class Bandwidth:
+    """Raises KernelRefused where limits are demanded and cannot be had."""
+
+    def __init__(self, settings: Settings, pins: Pins) -> None:
+        self._settings, self._pins = settings, pins
+        scope = str(int(settings.bandwidth_scope == "all"))
+        self._build = (
+            "edt.c", tuple(hook.program for hook in tc.BANDWIDTH_HOOKS), settings.sizes,
+            {"SCOPE_ALL": scope, "HAVE_SET_RETVAL": "0"},
+        )  # fmt: skip
+        self.programs = pins.place(*self._build)
+        """Where the programs lie, once a limit needs them."""
+        self._has_fq = settings.bandwidth != "off" and qdisc.has_fq()
+        if settings.bandwidth == "on" and not self._has_fq:
+            raise KernelRefused(f"--bandwidth on: {NO_FQ.partition(':')[0]}; take auto or off")
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._pods: dict[Key, Pod] = {}
+        self._default: Sequence[str] = ()
+        self._synced = False
+        self._book = Book(show.tables(pins))
+        self._places = places.Places()
+        self._built = False
+        self._faults: tuple[str, ...] = ()
+        self._gauge = measure.Gauge()
+        self.told: Callable[[], None] = lambda: None
+        """Called when what the status shows has changed."""
+
+    # --- what others call, from any thread -------------------------------------------------
+
+    def beside(self, inbox: Inbox) -> Inbox:
+        """The same inbox, with the pods noted on the way."""
+        return _Beside(self, inbox)
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Pods among these are noted."""
+        pods = [change for change in changes if change.key.kind is Kind.POD]
+        if not pods or self._settings.bandwidth == "off":
+            return
+        with self._lock:
+            for change in pods:
+                if isinstance(change.value, Seen) and change.value.node == self._settings.node_name:
+                    self._pods[change.key] = _pod(change.key, change.value)
+                else:
+                    self._pods.pop(change.key, None)
+        self._wake.set()
+
+    def synced(self) -> None:
+        """All pods are known."""
+        self._synced = True
+        self._wake.set()
+
+    def follow(self, default: Sequence[str]) -> None:
+        """Devices, routes or addresses changed; `default` are those with a default route."""
+        self._default = default
+        self._wake.set()
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        threading.Thread(target=self._run, name="bandwidth", daemon=True).start()
+
+    def feature(self) -> dict[str, Any]:
+        """The entry in `status`."""
+        if self._settings.bandwidth == "off":
+            return {"state": "off", "reason": "--bandwidth off"}
+        with self._lock:
+            held, faults = dict(self._book.held), self._faults
+            devices = sorted(self._places.leaving)
+        if not self._has_fq:
+            return {"state": "off", "reason": NO_FQ, "limits": len(held)}
+        answer: dict[str, Any] = {
+            "state": "degraded" if faults else "on",
+            "limits": len(held),
+            "enforced": sum(one.state is LimitState.ENFORCED for one in held.values()),
+            "devices": devices,
+        }
+        return answer | ({"reason": "; ".join(faults)} if faults else {})
+
+    # --- the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._book.adopt()
+        if self._settings.bandwidth == "off":
+            self._book.apply({}, {})
+            places.put(places.Places(), self.programs)
+            return
+        while True:
+            try:
+                self._step(time.monotonic())
+            except (OSError, tc.NetlinkError, CompileError) as error:
+                self._tell((f"{error}",))
+            # Without a limit there is nothing to look after.
+            self._wake.wait(LOOK_SECONDS if self._book.held or self._faults else None)
+            self._wake.clear()
+
+    def _step(self, now: float) -> None:
+        if not self._synced:
+            return
+        with self._lock:
+            pods = list(self._pods.values())
+        before = {owner: held.bits for owner, held in self._book.held.items()}
+        wanted = plan(pods, before)
+        ways = {pod.addresses: places.devices_to(pod.addresses) for pod in _reached(pods, wanted)}
+        here, errors = self._put(pods, wanted, ways)
+        faults = dict(errors)
+        states = {}
+        for owner, one in wanted.limits.items():
+            state = places.state(one, owner.direction, ways.get(one.addresses, ()), here, errors)
+            states[owner] = state if self._has_fq or one.fault else LimitState.NO_FQ
+        samples = show.samples(self._book, show.tables(self._pins))
+        loose = self._gauge.loose(samples, self._throttled(here), now) if self._has_fq else ""
+        if loose:
+            faults["measured"] = loose
+            states = {
+                owner: LimitState.NOT_HELD if state is LimitState.ENFORCED else state
+                for owner, state in states.items()
+            }
+        with self._lock:
+            changed = self._book.apply(wanted.limits, states)
+            changed |= self._places != here
+            self._places = here
+            if self._book.full:
+                names = ", ".join(str(one) for one in sorted(self._book.full))
+                faults["full"] = f"no room for {names}: raise --max-limits"
+        self._tell(tuple(faults.values()), changed=changed)
+
+    def _put(
+        self, pods: list[Pod], wanted: Plan, ways: dict[tuple[bytes, ...], set[str]]
+    ) -> tuple[places.Places, dict[str, str]]:
+        """The places in use now, and what is wrong with some devices."""
+        if not self._has_fq:
+            return places.Places(), places.put(places.Places(), self.programs)
+        settings = self._settings
+        carrying = tc.carriers((tc.LEAVING_HOOK,))
+        leaving = choose(settings.devices, self._default, tc.devices(), carrying)
+        here = places.places(
+            pods, wanted.limits, leaving.serve, lambda one: _way(ways, one),
+            within_node=settings.bandwidth_scope == "all",
+        )  # fmt: skip
+        if here.paced() | here.naming and not self._built:
+            self._pins.build(*self._build)
+            self._built = True
+        errors = places.put(here, self.programs)
+        if here.naming:
+            errors |= {name: f"{name} is missing" for name in leaving.missing}
+            if not leaving.serve and not leaving.missing:
+                errors[""] = "no device has a default route: name some with --devices"
+        return here, errors
+
+    def _throttled(self, here: places.Places) -> int:
+        """Packets that the queues have held back so far."""
+        indexes = tc.indexes()
+        return sum(qdisc.held_back(indexes[name]) for name in here.paced() if name in indexes)
+
+    def _tell(self, faults: tuple[str, ...], *, changed: bool = False) -> None:
+        """Say once what is new."""
+        for line in set(faults) - set(self._faults):
+            log.warning("%s", line)
+        changed |= faults != self._faults
+        self._faults = faults
+        if changed:
+            log.info("bandwidth: %d limits", len(self._book.held))
+            self.told()
+
+    def differences(self) -> list[str]:
+        """A line for each program or queue that is gone. Raises OSError, NetlinkError."""
+        with self._lock:
+            here, built = self._places, self._built
+        return places.missing(here, self.programs) if built else []
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those of `show limits`. Raises OSError."""
+        return show.limits(show.tables(self._pins))
+
+
+class _Beside:
+    """See `Bandwidth.beside`."""
+
+    def __init__(self, bandwidth: Bandwidth, inbox: Inbox) -> None:
+        self._bandwidth, self._inbox = bandwidth, inbox
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Both are told."""
+        self._bandwidth.changed(changes)
+        self._inbox.changed(changes)
+
+    def synced(self) -> None:
+        """Both are told."""
+        self._bandwidth.synced()
+        self._inbox.synced()
+
+    def report(self, report: Report) -> None:
+        """For the other one only."""
+        self._inbox.report(report)
+
+
+def _pod(key: Key, pod: Seen) -> Pod:
+    texts = {Direction.EGRESS: pod.egress, Direction.INGRESS: pod.ingress}
+    asked = {direction: text for direction, text in texts.items() if text is not None}
+    return Pod(key.namespace, key.name, tuple(pod.addresses), asked, pod.host_network)
+
+
+def _reached(pods: Sequence[Pod], wanted: Plan) -> list[Pod]:
+    """Those whose devices matter: none as long as there is no limit."""
+    return [pod for pod in pods if wanted.limits and not pod.is_host_network]
+
+
+def _way(ways: dict[tuple[bytes, ...], set[str]], address: bytes) -> set[str]:
+    return {name for group, names in ways.items() if address in group for name in names}
