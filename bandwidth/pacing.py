@@ -73,13 +73,14 @@ def depart(pacer: Pacer, *, hash_: int, length: int, now: int, asked: int = 0) -
     """When the packet leaves; None: it is dropped."""
     rate, longest, mark = pacer.terms
     cost = -(-length * SECOND * Edt.TICKS // rate)
-    ticks, wait = now * Edt.TICKS, longest * Edt.TICKS
+    horizon = Edt.HORIZON * Edt.TICKS
+    ticks, wait = now * Edt.TICKS, min(max(longest * Edt.TICKS, cost), horizon)
     slot = hash_ % Edt.FLOWS
     count = _sharers(pacer, slot, now)
     own = max(pacer.flow[slot], pacer.quick, ticks)
     at = max(pacer.clock, ticks)
     overtook = own < at and length <= Edt.FRAME
-    if (own if overtook else at) > ticks + wait or at > ticks + 2 * wait:
+    if (own if overtook else at) > ticks + wait or at > ticks + min(2 * wait, horizon):
         return None
     pacer.clock = at + cost
     if overtook:

@@ -7,6 +7,7 @@
 #include "types.h"
 
 #define TICKS_PER_SECOND (1000000000ULL * EDT_TICKS)
+#define HORIZON ((__u64)EDT_HORIZON * EDT_TICKS)
 #define EPOCH_SHIFT 28 /* of ns: 268 ms */
 #define TRIES 32
 
@@ -20,6 +21,11 @@ struct departure {
 static __always_inline __u64 later(__u64 a, __u64 b)
 {
 	return a > b ? a : b;
+}
+
+static __always_inline __u64 earlier(__u64 a, __u64 b)
+{
+	return a < b ? a : b;
 }
 
 /* Moves a clock on by `cost`: from where it stood, or from now if it had fallen behind, for
@@ -67,7 +73,9 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 					       __u64 now, __u64 asked)
 {
 	__u64 cost = (length * TICKS_PER_SECOND + limit->rate - 1) / limit->rate;
-	__u64 ticks = now * EDT_TICKS, wait = limit->longest * EDT_TICKS;
+	__u64 ticks = now * EDT_TICKS;
+	/* However large it is, a packet may wait for one of its own size. */
+	__u64 wait = earlier(later(limit->longest * EDT_TICKS, cost), HORIZON);
 	__u32 slot = hash & (EDT_FLOWS - 1);
 	__u64 sharing = sharers(limit, slot, now);
 	__u64 own = later(later(limit->flow[slot], limit->quick), ticks);
@@ -75,9 +83,9 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 	bool single = length <= EDT_FRAME;
 	struct departure result = {};
 
-	if ((single && own < at ? own : at) > ticks + wait)
+	if ((single ? earlier(own, at) : at) > ticks + wait)
 		return result;
-	at = take(&limit->clock, ticks, cost, ticks + 2 * wait);
+	at = take(&limit->clock, ticks, cost, ticks + earlier(2 * wait, HORIZON));
 	if (!at)
 		return result;
 	if (single && own < at) {

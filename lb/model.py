@@ -209,3 +209,9 @@ class Change(NamedTuple):
     key: Key
     value: Object | None
     refused: tuple[Refused, ...] = ()
+
+
+ALL_PODS = Change(Key(Kind.POD, "", ""), None)
+"""Says that an API server has delivered every pod of this node: until then no limit may go.
+
+To all others it is the end of an object that never was."""

@@ -24,7 +24,7 @@ from lb.config import Settings
 from lb.devices import choose
 from lb.errors import KernelRefused
 from lb.limits import measure, places, show
-from lb.model import Change, Key, Kind
+from lb.model import ALL_PODS, Change, Key, Kind
 from lb.model import Pod as Seen
 from lb.sources import Inbox, Report
 
@@ -54,7 +54,7 @@ class Bandwidth:
         self._wake = threading.Event()
         self._pods: dict[Key, Pod] = {}
         self._default: Sequence[str] = ()
-        self._synced = False
+        self._is_listed = False
         self._book = Book(show.tables(pins))
         self._places = places.Places()
         self._built = False
@@ -75,16 +75,25 @@ class Bandwidth:
         if not pods or self._settings.bandwidth == "off":
             return
         with self._lock:
+            before = dict(self._pods)
             for change in pods:
                 if isinstance(change.value, Seen) and change.value.node == self._settings.node_name:
                     self._pods[change.key] = _pod(change.key, change.value)
                 else:
                     self._pods.pop(change.key, None)
-        self._wake.set()
+            news = before != self._pods
+        if ALL_PODS in pods:
+            self._listed()
+        elif news:
+            self._wake.set()
 
     def synced(self) -> None:
-        """All pods are known."""
-        self._synced = True
+        """All that is needed to serve is known; an API server's pods may be missing still."""
+        if self._settings.manifests is not None:
+            self._listed()
+
+    def _listed(self) -> None:
+        self._is_listed = True
         self._wake.set()
 
     def follow(self, default: Sequence[str]) -> None:
@@ -105,6 +114,9 @@ class Bandwidth:
             devices = sorted(self._places.leaving)
         if not self._has_fq:
             return {"state": "off", "reason": NO_FQ, "limits": len(held)}
+        if not self._is_listed:
+            reason = "waiting for the pods of this node; limits that were there stay"
+            return {"state": "off", "reason": reason, "limits": len(held)}
         answer: dict[str, Any] = {
             "state": "degraded" if faults else "on",
             "limits": len(held),
@@ -131,7 +143,7 @@ class Bandwidth:
             self._wake.clear()
 
     def _step(self, now: float) -> None:
-        if not self._synced:
+        if not self._is_listed:
             return
         with self._lock:
             pods = list(self._pods.values())

@@ -24,6 +24,7 @@ from kubernetes import client, config
 from kubernetes.client.rest import RESTClientObject
 
 from lb.errors import BadInput
+from lb.model import ALL_PODS
 from lb.sources import Inbox, feed
 from lb.sources.joint import Faring, Gate
 from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
@@ -93,7 +94,7 @@ class KubernetesSource:
         for resource in (self._node, SERVICES, SLICES, *self._more):
             name = resource.name
             listener = Listener(
-                inbox.changed, partial(gate.listed, name), partial(faring.tell, name)
+                inbox.changed, partial(_listed, inbox, gate, name), partial(faring.tell, name)
             )
             reflector = Reflector(resource, self._access, listener, self._timing)
             thread = threading.Thread(target=reflector.run, name=name, daemon=True)
@@ -105,6 +106,12 @@ class KubernetesSource:
             reflector.stop()
         for _, thread in running:
             thread.join(1.0)  # longer only while it connects, which nothing interrupts
+
+
+def _listed(inbox: Inbox, gate: Gate, name: str) -> None:
+    if name == "pods":
+        inbox.changed([ALL_PODS])
+    gate.listed(name)
 
 
 class Access:

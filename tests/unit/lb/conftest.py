@@ -90,9 +90,13 @@ def start(api: ApiServer, tmp_path: Path) -> Iterator[Start]:
     """Starts a source of node n1 on the server; by default everything else is as it should be."""
     running: list[tuple[threading.Thread, threading.Event]] = []
 
-    def begin(timing: Timing = QUICK, *, synced: bool = True, **user: str) -> Recorder:
+    def begin(
+        timing: Timing = QUICK, *, synced: bool = True, pods: bool = False, **user: str
+    ) -> Recorder:
         path = api.kubeconfig(tmp_path / "kubeconfig", **user)
-        source = KubernetesSource(kubeconfig=str(path), master="", node_name="n1", timing=timing)
+        source = KubernetesSource(
+            kubeconfig=str(path), master="", node_name="n1", timing=timing, pods=pods
+        )
         inbox, stop = Recorder(), threading.Event()
         thread = threading.Thread(target=source.run, args=(inbox, stop))
         thread.start()

@@ -1,0 +1,110 @@
+"""Pods send and receive at their limit: real traffic, on a kernel with fq."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bandwidth.qdisc import has_fq
+from tests.bed import until
+from tests.bed.manifests import pod
+from tests.net import pace
+from tests.net.world import World
+
+pytestmark = [
+    pytest.mark.skipif(not has_fq(), reason="needs a kernel with fq (sch_fq)"),
+    pytest.mark.parametrize("world", [("one_node", "--bandwidth", "on")], indirect=True),
+]
+
+RATE = 4_000_000
+WITHIN = 0.01
+SECONDS = 5.0
+MASQUERADE = "".join(
+    f"table {one} shape {{ chain out {{ "
+    "type nat hook postrouting priority 100; oif eth0 masquerade; }; }; "
+    for one in ("ip", "ip6")
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ready(world: World) -> Iterator[None]:
+    """A server outside; what pods send is masqueraded, so that no address names them."""
+    pace.serve(world.cluster.client)
+    world.node.run("nft", MASQUERADE)
+    # Whoever counts bytes there counts frames.
+    world.node.run("ethtool", "-K", "v-app-0", "tso", "off", "gso", "off")
+    yield
+    world.node.run("nft", "flush ruleset")
+
+
+def limited(world: World, **annotations: Any) -> None:
+    """app-0 has these limits; returns once they are in force."""
+    one = world.app
+    world.write(one.name, pod(one.name, node="n1", addresses=one.addresses, **annotations))
+    until(lambda: _rows(world) == [1] * bool(annotations), "limits in force", timeout=120)
+
+
+def _rows(world: World) -> list[int]:
+    shown = json.loads(world.agent.tidegate("show", "limits", "-o", "json").stdout)
+    return [int(row["state"] == "enforced") for row in shown]
+
+
+@pytest.mark.parametrize("flows", [1, 32])
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_tcp_leaves_the_node_at_the_rate(world: World, family: str, flows: int) -> None:
+    """Within 1 %, masqueraded, counted in frames on the wire."""
+    limited(world, egress=str(RATE))
+    client = world.cluster.client
+    with pace.sending(world.app, client, getattr(client, family), "-P", str(flows)):
+        assert pace.rate(client, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+
+
+def test_udp_leaves_the_node_at_the_rate(world: World) -> None:
+    """Also when three times as much is sent: the rest is dropped, and fq starves nobody."""
+    limited(world, egress=str(RATE))
+    client = world.cluster.client
+    with pace.sending(world.app, client, client.ipv4, "-u", "-b", str(3 * RATE), "-l", "1200"):
+        assert pace.rate(client, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+    (row,) = json.loads(world.agent.tidegate("show", "limits", "-o", "json").stdout)
+    assert row["egress"]["dropped"] > 0
+
+
+def test_a_limit_follows_its_annotation(world: World) -> None:
+    """Halved under traffic, and then taken away."""
+    limited(world, egress=str(RATE))
+    client = world.cluster.client
+    with pace.sending(world.app, client, client.ipv4, "-P", "4"):
+        limited(world, egress=str(RATE // 2))
+        assert pace.rate(client, SECONDS) == pytest.approx(RATE / 2, rel=WITHIN)
+        limited(world)
+        assert pace.rate(client, 2.0) > 1.5 * RATE
+
+
+def test_what_a_pod_receives_is_paced(world: World) -> None:
+    """Within 1 %; senders are slowed down, by a short queue and no burst."""
+    limited(world, ingress=str(RATE))
+    client = world.cluster.client
+    with pace.sending(world.app, client, client.ipv4, "-R", "-P", "4"):
+        assert pace.rate(world.app, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+
+
+def test_a_thin_flow_stays_quick_beside_bulk(world: World) -> None:
+    """p99 of small requests of the same pod, beside 32 bulk flows: 4 times below TBF's."""
+    client, node = world.cluster.client, world.node
+    limited(world, egress=str(RATE))
+    with pace.sending(world.app, client, client.ipv4, "-P", "32"):
+        ours = pace.latency(world.app, client.ipv4)
+    limited(world)
+    until(lambda: "noqueue" in node.run("tc", "qdisc", "show", "dev", "eth0").stdout, "no queue",
+          timeout=20)  # fmt: skip
+    node.run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", str(RATE), "burst", "32kb",
+             "latency", "50ms")  # fmt: skip
+    try:
+        with pace.sending(world.app, client, client.ipv4, "-P", "32"):
+            theirs = pace.latency(world.app, client.ipv4)
+    finally:
+        node.run("tc", "qdisc", "del", "dev", "eth0", "root")
+    assert ours.p99 * 4 <= theirs.p99
