@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple
 
+from deploy.demo import bandwidth
 from deploy.demo.asking import NO_ANSWER, OFTEN, REFUSED, Seen, dns, http, peer
 from deploy.demo.stage import Stage
 from tests.bed import Agent, Host, Talk, connect, until
@@ -35,6 +36,7 @@ def tour(stage: Stage) -> Iterator[Try]:
     yield from _choices(stage)
     yield from _outside(stage)
     yield from _nobody(stage)
+    yield from (Try(*row) for row in bandwidth.rows(stage))
     yield from _changes(stage)
 
 
