@@ -10,33 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bpf.qdisc import FQ, ROOT, Queue
+
 OURS = 0x7D1E0000
 """The handle, as `tc` writes it: 7d1e: - the kernel numbers its own from 8001: on."""
-ROOT = 0xFFFFFFFF
-FQ, MQ = "fq", "mq"
+MQ = "mq"
 _DEFAULTS = frozenset(("noqueue", "pfifo_fast", "fq_codel", "pfifo", "cake", "sfq", FQ, MQ))
-
-
-class Queue(NamedTuple):
-    """A qdisc of a device (rtnetlink's tcmsg)."""
-
-    kind: str
-    handle: int
-    parent: int
-
-
-class Step(NamedTuple):
-    """Put a queue of this kind there."""
-
-    kind: str
-    handle: int
-    parent: int
 
 
 class Choice(NamedTuple):
     """What to do, in order; or why nothing can be done."""
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Queue, ...] = ()
     fault: str = ""
 
 
@@ -57,20 +42,20 @@ def choose(queues: Sequence[Queue]) -> Choice:
     )
 
 
-def _fresh(root: Queue | None, queues: Sequence[Queue]) -> tuple[Step, ...]:
+def _fresh(root: Queue | None, queues: Sequence[Queue]) -> tuple[Queue, ...]:
     if root is None or root.kind != MQ:
-        return (Step(FQ, OURS, ROOT),)
-    return (Step(MQ, OURS, ROOT), *_below(_leaves(root, queues)))
+        return (Queue(FQ, OURS, ROOT),)
+    return (Queue(MQ, OURS, ROOT), *_below(_leaves(root, queues)))
 
 
 def _leaves(root: Queue, queues: Sequence[Queue]) -> list[Queue]:
     return [one for one in queues if one.parent != ROOT and one.parent >> 16 == root.handle >> 16]
 
 
-def _below(leaves: Sequence[Queue]) -> tuple[Step, ...]:
+def _below(leaves: Sequence[Queue]) -> tuple[Queue, ...]:
     """`fq` in place of each leaf that is none. Handle 0: the kernel numbers it."""
     return tuple(
-        Step(FQ, 0, OURS | one.parent & 0xFFFF)
+        Queue(FQ, 0, OURS | one.parent & 0xFFFF)
         for one in leaves
         if one.kind != FQ or one.handle == 0
     )

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 
-from bandwidth.qdisc import has_fq
+from bpf.qdisc import has_fq
 from deploy.demo.asking import Seen
 from deploy.demo.stage import Stage
 from tests.bed import until

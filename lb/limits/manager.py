@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bandwidth import qdisc
 from bandwidth.annotations import Direction
 from bandwidth.book import Book
 from bandwidth.plan import Plan, Pod, plan
-from bpf import tc
+from bpf import qdisc, tc
 from bpf.layout import LimitState
 from bpf.module import CompileError
 from bpf.pins import Pins

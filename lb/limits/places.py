@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bandwidth import qdisc
 from bandwidth.annotations import Direction
 from bandwidth.plan import Owner, Pod, Wanted
-from bandwidth.queues import Queue, choose, is_ours
-from bpf import netlink, tc
+from bandwidth.queues import OURS, choose, is_ours
+from bpf import netlink, qdisc, tc
 from bpf.layout import LimitState
 
 _PROBLEM = (OSError, tc.NetlinkError)
@@ -94,13 +93,13 @@ def put(here: Places, programs: Path) -> dict[str, str]:
     for name, index in indexes.items():
         if name not in here.paced() and is_ours(queues.get(index, [])):
             try:
-                qdisc.take_off(index)
+                qdisc.take_off(index, OURS)
             except OSError as error:
                 errors[name] = f"{name}: {error}"
     return errors
 
 
-def _queue(index: int, queues: Sequence[Queue]) -> None:
+def _queue(index: int, queues: Sequence[qdisc.Queue]) -> None:
     choice = choose(queues)
     if choice.fault:
         raise OSError(16, choice.fault)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandwidth.qdisc import has_fq
+from bpf.qdisc import has_fq
 from tests.bed import until
 from tests.bed.manifests import pod
 from tests.net import pace

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bandwidth.queues import OURS, ROOT, Choice, Queue, Step, choose, is_ours
+from bandwidth.queues import OURS, Choice, choose, is_ours
+from bpf.qdisc import ROOT, Queue
 
 THEIRS = 0x80010000
 
@@ -12,20 +13,20 @@ THEIRS = 0x80010000
 @pytest.mark.parametrize(
     ("there", "choice"),
     [
-        ([], Choice((Step("fq", OURS, ROOT),))),
-        ([Queue("noqueue", 0, ROOT)], Choice((Step("fq", OURS, ROOT),))),
-        ([Queue("fq_codel", 0, ROOT)], Choice((Step("fq", OURS, ROOT),))),
-        ([Queue("fq", 0, ROOT)], Choice((Step("fq", OURS, ROOT),))),
+        ([], Choice((Queue("fq", OURS, ROOT),))),
+        ([Queue("noqueue", 0, ROOT)], Choice((Queue("fq", OURS, ROOT),))),
+        ([Queue("fq_codel", 0, ROOT)], Choice((Queue("fq", OURS, ROOT),))),
+        ([Queue("fq", 0, ROOT)], Choice((Queue("fq", OURS, ROOT),))),
         ([Queue("fq", OURS, ROOT)], Choice()),
         ([Queue("fq", THEIRS, ROOT)], Choice()),
         (
             [Queue("mq", 0, ROOT), Queue("fq_codel", 0, 1), Queue("fq_codel", 0, 2)],
-            Choice((Step("mq", OURS, ROOT), Step("fq", 0, OURS | 1), Step("fq", 0, OURS | 2))),
+            Choice((Queue("mq", OURS, ROOT), Queue("fq", 0, OURS | 1), Queue("fq", 0, OURS | 2))),
         ),
         ([Queue("mq", OURS, ROOT), Queue("fq", THEIRS, OURS | 1)], Choice()),
         (
             [Queue("mq", OURS, ROOT), Queue("fq", THEIRS, OURS | 1), Queue("pfifo", 0, OURS | 2)],
-            Choice((Step("fq", 0, OURS | 2),)),
+            Choice((Queue("fq", 0, OURS | 2),)),
         ),
         ([Queue("mq", THEIRS, ROOT), Queue("fq", 0x80020000, THEIRS | 1)], Choice()),
     ],

@@ -11,9 +11,11 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from bandwidth.queues import FQ, OURS, ROOT, Queue, Step
-
+ROOT = 0xFFFFFFFF
+"""The parent of a device's own queue (TC_H_ROOT)."""
+FQ = "fq"
 _NEW, _DELETE, _GET = 36, 37, 38  # RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC
 _REQUEST, _ACK, _DUMP, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
 _ERROR, _DONE = 2, 3
@@ -30,6 +32,14 @@ fq's own bound of 100 packets a flow starves UDP that has to wait; how much wait
 each limit itself."""
 
 
+class Queue(NamedTuple):
+    """A qdisc of a device (rtnetlink's tcmsg)."""
+
+    kind: str
+    handle: int
+    parent: int
+
+
 def has_fq() -> bool:
     """Does this kernel have fq? Asked by using it, in a namespace that is gone at once."""
     found: list[bool] = []
@@ -44,7 +54,7 @@ def _try() -> bool:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
         return False
     try:
-        put(_LOOPBACK, Step(FQ, OURS, ROOT))
+        put(_LOOPBACK, Queue(FQ, 0, ROOT))
     except OSError:
         return False
     return True
@@ -74,20 +84,23 @@ def held_back(index: int) -> int:
     return found
 
 
-def put(index: int, step: Step) -> None:
-    """Puts a queue in the place of what is there. Raises OSError."""
-    body = struct.pack("=Bxxxi3I", 0, index, step.handle, step.parent, 0)
-    body += _attribute(_KIND, step.kind.encode() + b"\0")
-    if step.kind == FQ:
+def put(index: int, queue: Queue) -> None:
+    """Puts a queue in the place of what is there; handle 0: any. Raises OSError."""
+    body = struct.pack("=Bxxxi3I", 0, index, queue.handle, queue.parent, 0)
+    body += _attribute(_KIND, queue.kind.encode() + b"\0")
+    if queue.kind == FQ:
         options = b"".join(_attribute(k, struct.pack("=I", v)) for k, v in PARAMETERS.items())
         body += _attribute(_OPTIONS | _NESTED, options)
     list(_ask(_NEW, _ACK | _CREATE | _REPLACE, body))
 
 
-def take_off(index: int) -> bool:
-    """Takes our queues off; the kernel puts its default back. False: none. Raises OSError."""
+def take_off(index: int, handle: int) -> bool:
+    """Takes the root off if it has that handle; the kernel puts its default back. False: not.
+
+    Raises OSError.
+    """
     try:
-        list(_ask(_DELETE, _ACK, struct.pack("=Bxxxi3I", 0, index, OURS, ROOT, 0)))
+        list(_ask(_DELETE, _ACK, struct.pack("=Bxxxi3I", 0, index, handle, ROOT, 0)))
     except OSError as error:
         if error.errno in {_ENOENT, _EINVAL}:  # none there, or another's
             return False
