@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bpf.pins import Pins
-from lb.agent import Agent
+from bpf.pins import Building
+from lb import agent_command
 from lb.cli import main as command_line
 from lb.controller import Controller
 from lb.letterbox import Letterbox
@@ -23,9 +23,10 @@ from lb.reconcile import Reconciler
 from lb.store import Store
 
 PHASES = ("import", "compile", "adopt", "objects", "store", "plan", "write", "freeze")
-"""In their order. `objects`: read, decoded, converted. `freeze`: the garbage collector's part."""
-FIRST, SOURCE = "_first", "_run_source"
-"""Methods of the controller and of the agent that are theirs alone, but for a clock."""
+"""In their order. `import`: up to the first line of ours. `objects`: read, decoded, converted.
+`freeze`: the garbage collector's part. `compile` runs in other processes, beside all else."""
+FIRST = "_first"
+"""A method of the controller that is its own alone, but for a clock."""
 
 
 class Clock:
@@ -66,19 +67,36 @@ class Clock:
 
         setattr(owner, FIRST, outer)
 
-    def from_source_to_full(self) -> None:
-        """The source's thread, until it says that everything is delivered."""
-        run, synced = getattr(Agent, SOURCE), Letterbox.synced
+    def of_compiler(self) -> None:
+        """From its start until the agent knows that it is done."""
+        begin, finish = Building.__init__, Building.finish
 
-        def running(agent: Agent) -> None:
+        def beginning(building: Building, folders: Any, jobs: Any) -> None:
+            if jobs:
+                self.moments["compile"] = time.time()
+            begin(building, folders, jobs)
+
+        def finishing(building: Building) -> None:
+            finish(building)
+            if "compile" in self.moments:
+                self.seconds["compile"] = time.time() - self.moments.pop("compile")
+
+        setattr(Building, "__init__", beginning)  # noqa: B010
+        setattr(Building, "finish", finishing)  # noqa: B010
+
+    def from_source_to_full(self) -> None:
+        """From the source's start until it says that everything is delivered."""
+        synced, reading = Letterbox.synced, agent_command.reading
+
+        def begun(*args: Any) -> Letterbox:
             self.moments["source"] = time.time()
-            run(agent)
+            return reading(*args)
 
         def full(letterbox: Letterbox) -> None:
             self.add("objects", "source")
             synced(letterbox)
 
-        setattr(Agent, SOURCE, running)
+        setattr(agent_command, "reading", begun)  # noqa: B010
         setattr(Letterbox, "synced", full)  # noqa: B010
 
 
@@ -86,7 +104,7 @@ def main() -> None:
     """The command line, timed."""
     clock = Clock()
     clock.add("import", "start")
-    clock.around(Pins, "build", "compile")
+    clock.of_compiler()
     clock.around(Reconciler, "adopt", "adopt")
     clock.around(Store, "apply", "store")
     clock.around(Controller, "plans", "plan")

@@ -125,7 +125,10 @@ class PeersSize(IntEnum):
 class DeviceFlag(IntEnum):
     """enum device_flag."""
 
-    SENDS = 1
+    ETHERNET = 1
+    SENDS = 2
+    RETURNS = 4
+    GENERIC = 8
 
 
 class Forwarding(IntEnum):

@@ -40,6 +40,45 @@ def pin(fd: int, path: str) -> None:
     _call("bpf_obj_pin", fd, path.encode(), what=f"pin {path}")
 
 
+class _MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts (libbpf 1.x, bpf.h)."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t), ("btf_fd", c_uint32), ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32), ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32), ("map_flags", c_uint32), ("map_extra", c_uint64),
+        ("numa_node", c_uint32), ("map_ifindex", c_uint32),
+    )  # fmt: skip
+
+
+class MapKind(NamedTuple):
+    """What a map is made of: enum bpf_map_type, BPF_F_* flags, sizes of key and value in bytes."""
+
+    kind: int
+    flags: int
+    key_size: int
+    value_size: int
+
+
+def create_map(name: str, made_of: MapKind, entries: int, *, btf: int | None = None) -> int:
+    """A new map; its name is cut to 15 characters. Raises OSError.
+
+    `btf` is a descriptor whose type 1 is the key and type 2 the value.
+    """
+    options = _MapOptions(size=ctypes.sizeof(_MapOptions), map_flags=made_of.flags)
+    if btf is not None:
+        options.btf_fd, options.btf_key_type_id, options.btf_value_type_id = btf, 1, 2
+    return _call(
+        "bpf_map_create", made_of.kind, name[:15].encode(), made_of.key_size, made_of.value_size,
+        entries, ctypes.byref(options), what=f"create map {name}",
+    )  # fmt: skip
+
+
+def load_btf(data: bytes) -> int:
+    """Types for the kernel. Raises OSError."""
+    return _call("bpf_btf_load", data, ctypes.c_size_t(len(data)), None, what="load types")
+
+
 class MapInfo(NamedTuple):
     """What the kernel says of a map; sizes in bytes."""
 
@@ -92,9 +131,38 @@ def link_info(fd: int) -> LinkInfo:
     return LinkInfo(word[1], word[2], cgroup, int.from_bytes(raw[24:28], "little"))
 
 
-def link_create(program: int, target: int, attach_type: int) -> int:
-    """Attaches a program beside any others (BPF_LINK_CREATE, Linux 5.7). Raises OSError."""
-    return _call("bpf_link_create", program, target, attach_type, None, what="attach")
+class XdpLinkInfo(NamedTuple):
+    """What it says of a device's link."""
+
+    program: int
+    device: int
+    """0: it is gone."""
+
+
+def xdp_link_info(fd: int) -> XdpLinkInfo:
+    """Which program, on which device (struct bpf_link_info)."""
+    raw = _info(fd, 64)
+    return XdpLinkInfo(*(int.from_bytes(raw[i : i + 4], "little") for i in (8, 16)))
+
+
+class _LinkOptions(ctypes.Structure):
+    """struct bpf_link_create_opts, up to what all versions of libbpf 1 have."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t), ("flags", c_uint32), ("iterator", ctypes.c_void_p),
+        ("iterator_size", c_uint32), ("btf_id", c_uint32),
+    )  # fmt: skip
+
+
+def link_create(program: int, target: int, attach_type: int, *, flags: int = 0) -> int:
+    """Attaches a program to a cgroup (Linux 5.7) or a device (5.9): BPF_LINK_CREATE.
+
+    Raises OSError.
+    """
+    options = _LinkOptions(size=ctypes.sizeof(_LinkOptions), flags=flags)
+    return _call(
+        "bpf_link_create", program, target, attach_type, ctypes.byref(options), what="attach"
+    )
 
 
 def link_update(link: int, program: int) -> None:

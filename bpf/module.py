@@ -1,17 +1,22 @@
-"""Compiles our C with bcc, guards the layouts, pins maps and programs; then it is gone.
+"""Compiles our C with bcc, guards the layouts, pins programs; then it is gone.
 
-Run as `python -m bpf.module`, a child process with a `Job` as JSON on standard input: who has
-compiled holds some 120 MB of LLVM, and the agent shall not. The only importer of bcc.
+Run as `python -m bpf.module`, a child process with a list of `Job` as JSON on standard input: who
+has compiled holds some 120 MB of LLVM, and the agent shall not. The only importer of bcc, once
+for all texts; each is then compiled by a process of its own, side by side.
 On failure it exits 1 with one line for people last on standard error, the compiler's or the
-verifier's own words before it.
+verifier's own words before it. Tables are made before: that is `bpf.pins`.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,8 +39,16 @@ class Program(NamedTuple):
     """enum bpf_attach_type, -1: none."""
 
 
+class Text(NamedTuple):
+    """One C file, with its own constants, and what is loaded of it."""
+
+    source: str
+    programs: tuple[Program, ...]
+    defines: tuple[tuple[str, str], ...] = ()
+
+
 class Job(msgspec.Struct, frozen=True):
-    """What to compile. `pins` maps each table to its path: opened if there, else created."""
+    """What to compile. `pins` maps each table to its path."""
 
     source: str
     defines: dict[str, str]
@@ -56,17 +69,31 @@ class CompileError(Exception):
     """bcc or the kernel refused; the text is one line of what they said."""
 
 
+class Compiling:
+    """A child process at work on some jobs."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "bpf.module"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self._child.stdin is not None  # noqa: S101 - a pipe
+        with suppress(BrokenPipeError):  # it died at once; `wait` says why
+            self._child.stdin.write(msgspec.json.encode(list(jobs)))
+        with suppress(BrokenPipeError):
+            self._child.stdin.close()
+
+    def wait(self) -> None:
+        """Until all is pinned. Raises CompileError."""
+        assert self._child.stderr is not None  # noqa: S101 - a pipe
+        with self._child.stderr as stderr:
+            said = condensed(stderr.read().decode(errors="replace"))
+        if self._child.wait():
+            raise CompileError(said or f"exit status {self._child.returncode}")
+
+
 def compile_and_pin(job: Job) -> None:
-    """Does the job in a child process. Raises CompileError."""
-    child = subprocess.run(
-        [sys.executable, "-m", "bpf.module"],
-        input=msgspec.json.encode(job),
-        capture_output=True,
-        check=False,
-    )
-    if child.returncode:
-        said = condensed(child.stderr.decode(errors="replace"))
-        raise CompileError(said or f"exit status {child.returncode}")
+    """Does one job in a child process. Raises CompileError."""
+    Compiling([job]).wait()
 
 
 def condensed(said: str) -> str:
@@ -100,11 +127,15 @@ def _guard(table: str, record: type[layout.Record], there: object) -> None:
 
 
 def _guard_tables(module: BPF, job: Job) -> None:
+    from bcc.libbcc import lib  # noqa: PLC0415 - only the child pays for it
+
     for name, table in layout.TABLES.items():
+        size = lib.bpf_table_leaf_size(ctypes.c_void_p(module.module), name.encode())
+        if size != table.leaf.SIZE:
+            raise CompileError(f"table {name}: {size} bytes, layout.py has {table.leaf.SIZE}")
+        if libbpf.map_info(libbpf.open_pin(job.pins[name])).value_size != size:
+            raise CompileError(f"table {name}: {job.pins[name]} has values of another size")
         if table.kind == "sk_storage":  # bcc has no Python form of it: by its size alone
-            size = libbpf.map_info(libbpf.open_pin(job.pins[name])).value_size
-            if size != table.leaf.SIZE:
-                raise CompileError(f"table {name}: {size} bytes, layout.py has {table.leaf.SIZE}")
             continue
         bcc_table = module[name]
         _guard(name, table.leaf, getattr(bcc_table, "sLeaf", bcc_table.Leaf))  # sLeaf: of one CPU
@@ -121,7 +152,6 @@ def _load(module: BPF, job: Job) -> None:
 
 
 def _do(job: Job) -> None:
-    os.environ["BCC_KERNEL_SOURCE"] = str(HERE)  # bpf/include stands in for kernel headers
     from bcc import BPF  # noqa: PLC0415 - only the child pays for it
 
     module = BPF(text=joined(job.source), cflags=_flags(job))
@@ -129,15 +159,56 @@ def _do(job: Job) -> None:
     _load(module, job)
 
 
-def main() -> int:
-    """The child: 0 when all is pinned."""
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+_CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 0x1000, 0x4000, 0x80000
+
+
+def _hide_kernel_symbols() -> None:
+    """For this process alone, /proc/kallsyms is empty from now on, where that is allowed.
+
+    At each compilation bcc reads all 120,000 lines of it (0.13 s) to see whether a helper is there
+    that none of our texts calls.
+    """
+    libc = ctypes.CDLL(None)
+    if libc.unshare(_CLONE_NEWNS) == 0 and not libc.mount(
+        b"none", b"/", None, _MS_REC | _MS_SLAVE, None
+    ):
+        libc.mount(b"/dev/null", b"/proc/kallsyms", None, _MS_BIND, None)
+
+
+def _begin(job: Job) -> tuple[int, int]:
+    """A process for the job; its id, and a file with what it says in the end."""
+    said = os.memfd_create("said")
+    child = os.fork()
+    if child:
+        return child, said
+    os.dup2(said, sys.stderr.fileno())
+    status = 1
     try:
         _do(job)
+        status = 0
     except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
-        sys.stderr.write(f"{job.source}: {error}\n")
-        return 1
-    return 0
+        os.write(said, f"{job.source}: {error}\n".encode())
+    finally:
+        os._exit(status)
+
+
+def main() -> int:
+    """The child: 0 when all is pinned."""
+    jobs = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Job])
+    gc.disable()
+    os.environ["BCC_KERNEL_SOURCE"] = str(HERE)  # bpf/include stands in for kernel headers
+    import bcc  # noqa: F401, PLC0415 - once for all that are forked
+
+    _hide_kernel_symbols()
+    failed = 0
+    for child, said in [_begin(job) for job in jobs]:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            failed = 1
+            os.lseek(said, 0, os.SEEK_SET)
+            with open(said, "rb") as text:  # noqa: PTH123 - a descriptor
+                sys.stderr.buffer.write(text.read() or f"ended with {status}\n".encode())
+    return failed
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
     DIR/links/NAME                 what is attached
 
 A table whose layout or size changed gets a new file beside the old one; entries of the same
-layout are carried over before a program sees it, and `sweep` removes what nothing uses.
+layout are carried over before it gets its name, and `sweep` removes what nothing uses.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ import ctypes
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+import msgspec
+
+from bpf import libbpf
+from bpf.create import create
 from bpf.layout import TABLES
 from bpf.maps import KernelArray, KernelHash, open_array, open_hash
-from bpf.module import Job, Program, compile_and_pin
+from bpf.module import CompileError, Compiling, Job, Program, Text
 from bpf.source import joined
 
 BPFFS = Path("/sys/fs/bpf")
@@ -70,8 +75,9 @@ class Pins:
         self.folder = folder
         self.links = folder / "links"
         self._built: dict[str, Path] = {}
+        self._entries: dict[str, int] = {}
         self.made_anew = False
-        """A build made a table. Programs that are attached still look into the old ones,
+        """`make` made a table. Programs that are attached still look into the old ones,
         so the new ones are to be filled before the new programs take over."""
 
     def map_path(self, name: str, entries: int) -> Path:
@@ -95,17 +101,56 @@ class Pins:
         found = (self.folder / "maps").glob(f"{name}-{self._digest(name)}-*")
         return min(found, key=lambda path: path.stat().st_ctime_ns, default=None)
 
-    def place(
-        self,
-        source: str,
-        programs: tuple[Program, ...],
-        entries: Mapping[str, int],
-        defines: Mapping[str, str],
-    ) -> Path:
-        """The folder where `build` puts the same programs; it need not be there."""
-        pins = {name: str(self.map_path(name, entries[name])) for name in TABLES}
-        job = Job(source, dict(defines), pins, dict(entries), programs, "")
-        return self.folder / "programs" / self._digest_of(job)
+    def make(self, entries: Mapping[str, int]) -> None:
+        """Sees to it that all tables are there, of these sizes. Raises OSError."""
+        before = {name: self.find_map(name) for name in TABLES}
+        paths = {name: self.map_path(name, entries[name]) for name in TABLES}
+        for folder in (self.folder / "maps", self.folder / "programs", self.links):
+            folder.mkdir(parents=True, exist_ok=True)
+        missing = [name for name, path in paths.items() if not path.exists()]
+        if missing:
+            # Programs that were built for another table of this path; attached ones stay.
+            for folder in (self.folder / "programs").iterdir():
+                shutil.rmtree(folder)
+        for name in missing:
+            self._make_one(name, entries[name], paths[name], before[name])
+        self._built, self._entries = paths, dict(entries)
+        self.made_anew |= any(before[name] != path for name, path in paths.items())
+
+    def _make_one(self, name: str, entries: int, path: Path, old: Path | None) -> None:
+        unfinished = path.with_name(f"unfinished-{name}")
+        unfinished.unlink(missing_ok=True)
+        table = create(name, entries)
+        libbpf.pin(table, str(unfinished))
+        libbpf.close(table)
+        if old is not None:
+            carry_over(name, old, unfinished)
+        unfinished.rename(path)
+
+    def place(self, text: Text, defines: Mapping[str, str]) -> Path:
+        """The folder where a text's programs lie once it is compiled. `make` comes first."""
+        return self.folder / "programs" / self._digest_of(self._job(text, defines))
+
+    def _job(self, text: Text, defines: Mapping[str, str]) -> Job:
+        pins = {name: str(path) for name, path in self._built.items()}
+        constants = {**defines, **dict(text.defines)}
+        return Job(text.source, constants, pins, self._entries, text.programs, "")
+
+    def compile(self, texts: Iterable[Text], defines: Mapping[str, str]) -> Building:
+        """Begins to compile what is not there yet, side by side. `make` comes first."""
+        folders: dict[Text, Path] = {}
+        jobs: dict[Path, Job] = {}
+        for text in texts:
+            folder = folders[text] = self.place(text, defines)
+            if all((folder / program.name).exists() for program in text.programs):
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            # A compiler whose agent was killed may still be at work: it gets no folder of ours.
+            unfinished = folder.with_name(f"{folder.name}-unfinished-{os.getpid()}")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            job = self._job(text, defines)
+            jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished))
+        return Building(folders, jobs)
 
     def build(
         self,
@@ -114,33 +159,16 @@ class Pins:
         entries: Mapping[str, int],
         defines: Mapping[str, str],
     ) -> Path:
-        """The folder with the programs, compiled only if they are not there yet.
-
-        Raises CompileError, OSError.
-        """
-        before = {name: self.find_map(name) for name in TABLES}
-        pins = {name: str(self.map_path(name, entries[name])) for name in TABLES}
-        for folder in (self.folder / "maps", self.folder / "programs", self.links):
-            folder.mkdir(parents=True, exist_ok=True)
-        folder = self.place(source, programs, entries, defines)
-        complete = all((folder / program.name).exists() for program in programs)
-        self._built = {name: Path(path) for name, path in pins.items()}
-        self.made_anew |= any(before[name] != path for name, path in self._built.items())
-        if complete and all(path.exists() for path in self._built.values()):
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished = self.folder / "programs" / f"{folder.name}-unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        compile_and_pin(Job(source, dict(defines), pins, dict(entries), programs, str(unfinished)))
-        for name, old in before.items():
-            if old is not None and old != self._built[name]:
-                carry_over(name, old, self._built[name])
-        unfinished.rename(folder)
-        return folder
+        """`make`, and one text compiled: its folder. Raises CompileError, OSError."""
+        self.make(entries)
+        text = Text(source, programs)
+        building = self.compile([text], defines)
+        building.finish()
+        return building.folders[text]
 
     @staticmethod
     def _digest_of(job: Job) -> str:
-        text = joined(job.source) + repr(sorted(job.macros().items()))
+        text = joined(job.source) + repr((sorted(job.macros().items()), job.programs))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def open_hash(self, name: str) -> KernelHash:
@@ -171,6 +199,31 @@ class Pins:
         """Takes all off: links first, so that no hook is left without its maps. Raises OSError."""
         for folder in (self.links, self.folder / "programs", self.folder / "maps"):
             shutil.rmtree(folder, ignore_errors=not folder.exists())
+
+
+class Building:
+    """Programs that are being compiled. `folders`: where those of each text are in the end."""
+
+    def __init__(self, folders: Mapping[Text, Path], jobs: Mapping[Path, Job]) -> None:
+        self.folders = folders
+        self._jobs = dict(jobs)
+        self._compiling = Compiling(jobs.values()) if jobs else None
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+
+    def finish(self) -> None:
+        """Waits until all is there; for any thread. Raises CompileError, OSError."""
+        with self._lock:
+            compiling, self._compiling = self._compiling, None
+            if compiling is not None:
+                try:
+                    compiling.wait()
+                    for folder, job in self._jobs.items():
+                        Path(job.folder).rename(folder)
+                except (CompileError, OSError) as error:
+                    self._error = error
+            if self._error is not None:
+                raise self._error
 
 
 def carry_over(name: str, old: Path, new: Path) -> None:

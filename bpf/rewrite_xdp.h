@@ -91,6 +91,28 @@ static __always_inline int hand_to_stack(struct xdp_md *ctx, const struct pkt *p
 	return PACKET_NEXT;
 }
 
+/* May a frame go back to where it came from without a redirect? A veth leaves it lying until the
+ * next one comes, unless its other end has an XDP program, too (veth_xdp_flush). */
+static __always_inline bool returns(struct xdp_md *ctx)
+{
+	struct device *device = find_device(ctx->ingress_ifindex);
+
+	return device && device->flags & (DEVICE_RETURNS | DEVICE_GENERIC);
+}
+
+/* Can XDP send a frame from where it came to this device? */
+static __always_inline bool can_send(struct xdp_md *ctx, __u32 index)
+{
+	struct device *from = find_device(ctx->ingress_ifindex);
+	struct device *to = find_device(index);
+
+	if (!from || !to)
+		return false;
+	if (from->flags & DEVICE_GENERIC)
+		return to->flags & DEVICE_ETHERNET;
+	return to->flags & DEVICE_SENDS || (index == ctx->ingress_ifindex && returns(ctx));
+}
+
 /* Out of the device that the routes named, to the neighbour that they named. */
 static __always_inline int transmit(struct xdp_md *ctx, const struct bpf_fib_lookup *fib)
 {
@@ -100,7 +122,7 @@ static __always_inline int transmit(struct xdp_md *ctx, const struct bpf_fib_loo
 		return drop(REASON_REWRITE);
 	__builtin_memcpy(frame->h_dest, fib->dmac, ETH_ALEN);
 	__builtin_memcpy(frame->h_source, fib->smac, ETH_ALEN);
-	if (fib->ifindex == ctx->ingress_ifindex)
+	if (fib->ifindex == ctx->ingress_ifindex && returns(ctx))
 		return XDP_TX;
 	return bpf_redirect(fib->ifindex, 0);
 }
@@ -110,14 +132,12 @@ static __always_inline int transmit(struct xdp_md *ctx, const struct bpf_fib_loo
 static __always_inline int forward(struct xdp_md *ctx, const struct pkt *pkt, struct ends *to)
 {
 	struct bpf_fib_lookup fib = {};
-	struct device *device;
 	long answer;
 
 	if (pkt->hops <= 1)
 		return PACKET_NEXT;
 	answer = look_up_way(ctx, pkt, to, pkt->octets, &fib);
-	device = find_device(fib.ifindex);
-	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !device || !(device->flags & DEVICE_SENDS))
+	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !can_send(ctx, fib.ifindex))
 		return PACKET_NEXT;
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
 		return drop(REASON_REWRITE);

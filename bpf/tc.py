@@ -16,8 +16,8 @@ from pyroute2 import IPRoute, NetlinkError
 
 from bpf import libbpf
 from bpf.module import Program
+from bpf.texts import EDT_NAME, EDT_OUT, EDT_POD, LB_IN, LB_OUT
 
-_SCHED_CLS = 3  # enum bpf_prog_type
 _EGRESS, _INGRESS = 0xFFFFFFF3, 0xFFFFFFF2  # TC_H_CLSACT with TC_H_MIN_*; linux/pkt_sched.h
 _CLSACT_HANDLE = 0xFFFF0000
 _BPF_ID = 11  # TCA_BPF_ID; linux/pkt_cls.h
@@ -45,16 +45,16 @@ class Hook(NamedTuple):
 
 
 DEVICE_HOOKS = (
-    Hook(Program("lb_out", _SCHED_CLS, -1), _EGRESS),
-    Hook(Program("lb_in", _SCHED_CLS, -1), _INGRESS),
+    Hook(LB_OUT, _EGRESS),
+    Hook(LB_IN, _INGRESS),
 )
 """In the order of attaching: answers can be translated before requests are."""
 
 PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
 
-NAMING_HOOK = Hook(Program("edt_name", _SCHED_CLS, -1), _INGRESS, PRIORITY * 2)
-POD_HOOK = Hook(Program("edt_pod", _SCHED_CLS, -1), _EGRESS, PRIORITY * 2)
-LEAVING_HOOK = Hook(Program("edt_out", _SCHED_CLS, -1), _EGRESS, PRIORITY * 2)
+NAMING_HOOK = Hook(EDT_NAME, _INGRESS, PRIORITY * 2)
+POD_HOOK = Hook(EDT_POD, _EGRESS, PRIORITY * 2)
+LEAVING_HOOK = Hook(EDT_OUT, _EGRESS, PRIORITY * 2)
 """Pod bandwidth, after all that rewrites a packet."""
 BANDWIDTH_HOOKS = (LEAVING_HOOK, POD_HOOK, NAMING_HOOK)
 

@@ -190,7 +190,10 @@ struct peers {
 };
 
 enum device_flag {
-	DEVICE_SENDS = 1, /* XDP can send frames through it */
+	DEVICE_ETHERNET = 1, /* generic XDP can send through it */
+	DEVICE_SENDS = 2,    /* native XDP of other devices can, too */
+	DEVICE_RETURNS = 4,  /* native XDP sends back what came from it (XDP_TX) */
+	DEVICE_GENERIC = 8,  /* XDP is generic here */
 };
 
 /* A device as XDP knows it, by its index. */

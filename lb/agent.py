@@ -5,77 +5,67 @@ The only module that knows all the others. SIGTERM and SIGINT end it; what it at
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import gc
 import logging
 import os
 import signal
 import socket
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
-from bpf import libbpf, netlink, netns, tc
+from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
-from bpf.module import CompileError
-from bpf.pins import Pins, mount
-from bpf.probe import has_set_retval
+from bpf.texts import LB, SOCK, XDP
 from lb.address import Address, family
 from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
-from lb.devices import Devices, xdp_reason
+from lb.devices import Devices
 from lb.errors import KernelRefused
+from lb.ground import ENDING, Ground
 from lb.here import Addresses, Identity
 from lb.letterbox import Letterbox
 from lb.limits.manager import Bandwidth
-from lb.looking import exclusive
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
 from lb.reserved import reserve
 from lb.show import counted
-from lb.sources import Source
 from lb.status import differences, status
 from lb.tables import in_kernel
+from lb.xdp import Xdp
 
 log = logging.getLogger("tidegate")
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
-_M_ARENA_MAX = -8  # mallopt(3)
-COLLECT_EVERY = (50_000, 50, 50)
-"""Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
-with Python's own 700 it walks them again and again, and finds nothing."""
 
 
 class Agent:
     """One node's agent. Raises BadInput, KernelRefused when it cannot start."""
 
-    def __init__(self, settings: Settings, source: Source, *, xdp: str = "auto") -> None:
-        # Before any thread starts: they all inherit it, so that only `_await_end` takes them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        gc.set_threshold(*COLLECT_EVERY)
-        # One heap for all threads: each of glibc's own would keep its peak.
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-        self._settings, self._source = settings, source
-        self._stop = threading.Event()
+    def __init__(
+        self,
+        settings: Settings,
+        ground: Ground,
+        letterbox: Letterbox,
+        stop: threading.Event,
+    ) -> None:
+        self._settings, self._ground = settings, ground
+        self._stop = stop
         self._failed: KernelRefused | None = None
-        self._lock = _locked(settings.bpffs)
-        self._letterbox = Letterbox()
-        # It reads its first full state while the compiler works.
-        threading.Thread(target=self._run_source, name="source", daemon=True).start()
-        self._pins = Pins(settings.bpffs)
-        self._xdp = xdp
-        self._programs, on_devices = self._build()
-        self._bandwidth = Bandwidth(settings, self._pins)
-        self._builds = (self._programs, on_devices, self._bandwidth.programs)
+        self._pins = ground.pins
+        self._guard_waits = self._attached = False
         note = reserve()
         if note:
             log.warning("%s", note)
-        self._devices = Devices(settings.devices, on_devices, note)
+        self._devices = Devices(settings.devices, ground.programs[LB], note)
+        self._xdp = Xdp(
+            settings.xdp,
+            ground.programs.get(XDP),
+            self._pins.links,
+            self._pins.open_array("devices"),
+        )
         tables = in_kernel(self._pins)
         reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
         for fault in reconciler.adopt():
@@ -90,19 +80,15 @@ class Agent:
             settings, reconciler, addresses, self._reap, identify=identity.update
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
-        self._bandwidth.told = self.controller.note
-        self._letterbox.lead_to(self._bandwidth.beside(self.controller))
+        self._bandwidth = Bandwidth(settings, self._pins, told=self.controller.note)
+        letterbox.lead_to(self._bandwidth.beside(self.controller))
 
     def run(self) -> None:
         """Serve until told to stop. Raises KernelRefused if it cannot begin to."""
         server = self._open_door()
-        if not self._pins.made_anew:
-            self._attach()
         # Before the first look: what changes after it is not missed.
         self._watch = netlink.Watch()
         self._look_at_devices()
-        if not self._pins.made_anew:
-            self._start_devices()
         server.start()
         self._reaper.start()
         self._serve_metrics()
@@ -139,43 +125,42 @@ class Agent:
         collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
         serve(collector, self._settings.metrics, LimitsCollector(self._bandwidth.rows))
 
-    def _build(self) -> tuple[Path, Path]:
-        settings = self._settings
-        defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
-        try:
-            sockets = (*SOCKET_HOOKS, GUARD)
-            return (
-                self._pins.build("sock.c", sockets, settings.sizes, defines),
-                self._pins.build("lb.c", tc.PROGRAMS, settings.sizes, defines),
-            )
-        except (CompileError, OSError) as error:
-            raise KernelRefused(f"programs: {error}; see tidegate check") from error
-
     def _attach(self) -> None:
-        settings = self._settings
+        settings, programs = self._settings, self._ground.programs
         wanted = [*SOCKET_HOOKS]
-        if (self._pins.links / GUARD.name).exists():
+        if self._guard_waits or (self._pins.links / GUARD.name).exists():
             wanted.insert(0, GUARD)
         for hook in wanted:
             try:
-                attach(hook, self._programs, self._pins.links, settings.cgroup)
+                attach(hook, programs[SOCK], self._pins.links, settings.cgroup)
             except OSError as error:
                 raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
-        self._pins.sweep(self._builds, settings.sizes)
+        self._pins.sweep([*programs.values(), self._bandwidth.programs], settings.sizes)
+        self._attached = True
 
     def _attach_guard(self) -> None:
-        attach(GUARD, self._programs, self._pins.links, self._settings.cgroup)
-
-    def _run_source(self) -> None:
-        self._source.run(self._letterbox, self._stop)
+        """Called before anything is to be dropped in silence. Raises OSError."""
+        if self._pins.made_anew and not self._attached:
+            self._guard_waits = True  # nobody looks into these tables before all is attached
+            return
+        try:
+            self._ground.await_programs()
+        except KernelRefused as error:
+            raise OSError(str(error)) from error
+        programs = self._ground.programs[SOCK]
+        attach(GUARD, programs, self._pins.links, self._settings.cgroup)
 
     def _look_at_devices(self) -> None:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]
         default = netlink.default_devices()
         self.controller.devices(held, default)
         self._bandwidth.follow(default)
-        if self._devices.follow(default):
+        if self._follow_devices(default):
             self.controller.note()
+
+    def _follow_devices(self, default: list[str]) -> bool:
+        changed = self._devices.follow(default)
+        return self._xdp.follow(self._devices.serving) or changed
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
@@ -190,18 +175,24 @@ class Agent:
                 self._stop.wait(1.0)
 
     def _begin(self) -> None:
-        """Once the first full state is applied: take over, and tell the service manager."""
-        with self.controller.lock:
-            self.controller.lock.wait_for(lambda: self.controller.is_synced)
-        if self._pins.made_anew:
-            try:
+        """Put the programs in force, and tell the service manager once all is applied.
+
+        They take over at once if those before them look into the same tables; else only when the
+        first full state is in the new ones.
+        """
+        try:
+            self._ground.await_programs()
+            if self._pins.made_anew:
+                self._await_synced()
+            with self.controller.lock:  # no unit meanwhile finds that it needs the guard
                 self._attach()
-                self._start_devices()
-            except KernelRefused as error:
-                log.critical("%s", error)
-                self._failed = error
-                self._end()
-                return
+            self._start_devices()
+        except KernelRefused as error:
+            log.critical("%s", error)
+            self._failed = error
+            self._end()
+            return
+        self._await_synced()
         self._bandwidth.start()
         self._reaper.give(Work(everywhere=True))
         path = os.environ.get("NOTIFY_SOCKET")
@@ -210,9 +201,14 @@ class Agent:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.sendto(b"READY=1\n", address)
 
+    def _await_synced(self) -> None:
+        with self.controller.lock:
+            self.controller.lock.wait_for(lambda: self.controller.is_synced)
+
     def _start_devices(self) -> None:
         try:
             self._devices.start()
+            self._xdp.follow(self._devices.serving)
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
         self.controller.note()
@@ -226,7 +222,7 @@ class Agent:
 
     def _await_end(self) -> None:
         """A handler would have to wait for the main thread, which may sleep on a lock by then."""
-        signal.sigwait(_ENDING)
+        signal.sigwait(ENDING)
         self._end()
 
     def _status(self, query: dict[str, str]) -> dict[str, Any]:
@@ -238,7 +234,7 @@ class Agent:
             families = {family(address) for address in controller.here.addresses}
         features = {
             "north-south": self._devices.feature(families),
-            "xdp": {"state": "off", "reason": xdp_reason(self._xdp), "devices": {}},
+            "xdp": self._xdp.feature(),
             "bandwidth": self._bandwidth.feature(),
         }
         with controller.lock:
@@ -249,18 +245,10 @@ class Agent:
         return {hook.name: is_attached(hook, links, cgroup) for hook in SOCKET_HOOKS}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
-        detached = self._devices.detached()
+        detached = self._devices.detached() + self._xdp.detached()
+        detached += self._bandwidth.differences()
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
-        lines += detached + self._bandwidth.differences()
+        lines += detached
         return {"good": not lines, "differences": lines}
-
-
-def _locked(folder: Path) -> int:
-    """Makes the folder, and holds a lock on it for as long as the process lives."""
-    try:
-        mount(folder)
-        return exclusive(folder, "another agent runs on it")
-    except OSError as error:
-        raise KernelRefused(f"--bpffs {folder}: {error.strerror or error}") from error

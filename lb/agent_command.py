@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import yaml
 
 from lb.config import RING_SLOTS, Settings, listen, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput, TidegateError
+from lb.ground import Ground
+from lb.letterbox import reading
 from lb.nodeports import read_setting
 from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
 from lb.tables import SIZES
@@ -97,7 +100,8 @@ def _later(function: Any) -> Any:
     "--xdp",
     type=click.Choice(["auto", "native", "generic", "off"]),
     default="auto",
-    hidden=True,
+    show_default=True,
+    help="Before the stack: in the driver, in front of the kernel's own, or by tc alone.",
 )
 @click.option(
     "--nodeport-addresses",
@@ -208,7 +212,7 @@ def agent(context: click.Context, /, **flags: Any) -> None:
             flag = "--" + name.replace("_", "-")
             logging.getLogger("tidegate").warning("%s has no use in this version yet", flag)
     try:
-        _serve(_settings(flags), flags["xdp"])
+        _serve(_settings(flags))
     except TidegateError as error:
         click.echo(f"tidegate: {error}", err=True)
         sys.exit(error.status)
@@ -236,6 +240,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         localhost_nodeports=flags["iptables_localhost_nodeports"],
         metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        xdp=flags["xdp"],
         cgroup=cgroup,
         bpffs=flags["bpffs"],
         api_socket=flags["api_socket"],
@@ -246,10 +251,14 @@ def _settings(flags: dict[str, Any]) -> Settings:
     )
 
 
-def _serve(settings: Settings, xdp: str) -> None:
-    from lb.agent import Agent  # noqa: PLC0415 - netlink and libbpf, only where needed
+def _serve(settings: Settings) -> None:
+    # Each of these imports takes a while; the compiler, and then the source, work meanwhile.
+    ground = Ground(settings)
+    source, stop = _source(settings), threading.Event()
+    letterbox = reading(source, stop)
+    from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
-    Agent(settings, _source(settings), xdp=xdp).run()
+    Agent(settings, ground, letterbox, stop).run()
 
 
 def _source(settings: Settings) -> Any:

@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where metrics are served; None: nowhere."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""
+    xdp: str = "auto"
+    """`auto`, `native`, `generic` or `off`."""
     cgroup: Path
     bpffs: Path
     api_socket: Path

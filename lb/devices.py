@@ -57,13 +57,6 @@ def feature(
     return answer | ({"reason": "; ".join(said)} if said else {})
 
 
-def xdp_reason(mode: str) -> str:
-    """Why XDP is off."""
-    if mode in ("native", "generic"):
-        return f"--xdp {mode} is not built yet: served by tc"
-    return "not built yet: devices are served by tc"
-
-
 class Devices:
     """Attaches, and remembers what failed. For any thread."""
 
@@ -106,6 +99,12 @@ class Devices:
             if news:
                 self._tell()
             return changed or news
+
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """The devices that have the programs."""
+        with self._lock:
+            return self._choice.serve if self._started else ()
 
     def _tell(self) -> None:
         log.info("devices: %s", ", ".join(self._choice.serve) or "none")

@@ -1,15 +1,15 @@
 """Takes what a source delivers before anybody is there to apply it, and passes it on in order.
 
-A start may compile for half a second, on another processor; its source can read meanwhile.
+A start compiles, and loads half of the agent; its source can read meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Lock
+from threading import Event, Lock, Thread
 
 from lb.model import Change
-from lb.sources import Inbox, Report
+from lb.sources import Inbox, Report, Source
 
 
 class Letterbox:
@@ -46,3 +46,10 @@ class Letterbox:
                 self._kept.append(deliver)
             else:
                 deliver(self._inbox)
+
+
+def reading(source: Source, stop: Event) -> Letterbox:
+    """Runs the source in a thread of its own, until `stop`; where it delivers to."""
+    letterbox = Letterbox()
+    Thread(target=source.run, args=(letterbox, stop), name="source", daemon=True).start()
+    return letterbox

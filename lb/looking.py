@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from bpf.pins import Pins, is_bpffs, unmount
 from lb import show
 from lb.client import ask
 from lb.devices import take_off
-from lb.errors import AgentUnreachable, BadInput, KernelRefused
+from lb.errors import AgentUnreachable, KernelRefused
+from lb.ground import exclusive
 from lb.limits import places
 from lb.limits import show as limits
 from lb.reserved import release
@@ -75,14 +75,3 @@ def clean(bpffs: Path) -> list[str]:
     if not os.path.ismount(bpffs):
         bpffs.rmdir()
     return found
-
-
-def exclusive(bpffs: Path, otherwise: str) -> int:
-    """A lock on the folder, for as long as the descriptor is open. Raises BadInput, OSError."""
-    lock = os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise BadInput(f"--bpffs {bpffs}: {otherwise}") from error
-    return lock

@@ -19,6 +19,7 @@ from bpf import qdisc, tc
 from bpf.layout import LimitState
 from bpf.module import CompileError
 from bpf.pins import Pins
+from bpf.texts import EDT
 from lb.config import Settings
 from lb.devices import choose
 from lb.errors import KernelRefused
@@ -29,22 +30,24 @@ from lb.sources import Inbox, Report
 
 log = logging.getLogger("tidegate.bandwidth")
 
+_CONSTANTS = {"HAVE_SET_RETVAL": "0"}  # no program of these makes use of it
 LOOK_SECONDS = 5.0
 """Between looks at what limits do, and at what somebody may have taken off."""
 NO_FQ = "no fq in this kernel (sch_fq): limits are not enforced"
 
 
 class Bandwidth:
-    """Raises KernelRefused where limits are demanded and cannot be had."""
+    """Calls `told` when what the status shows has changed.
 
-    def __init__(self, settings: Settings, pins: Pins) -> None:
+    Raises KernelRefused where limits are demanded and cannot be had.
+    """
+
+    def __init__(
+        self, settings: Settings, pins: Pins, *, told: Callable[[], None] = lambda: None
+    ) -> None:
         self._settings, self._pins = settings, pins
-        scope = str(int(settings.bandwidth_scope == "all"))
-        self._build = (
-            "edt.c", tuple(hook.program for hook in tc.BANDWIDTH_HOOKS), settings.sizes,
-            {"SCOPE_ALL": scope, "HAVE_SET_RETVAL": "0"},
-        )  # fmt: skip
-        self.programs = pins.place(*self._build)
+        self._text = EDT[settings.bandwidth_scope]
+        self.programs = pins.place(self._text, _CONSTANTS)
         """Where the programs lie, once a limit needs them."""
         self._has_fq = settings.bandwidth != "off" and qdisc.has_fq()
         if settings.bandwidth == "on" and not self._has_fq:
@@ -59,8 +62,7 @@ class Bandwidth:
         self._built = False
         self._faults: tuple[str, ...] = ()
         self._gauge = measure.Gauge()
-        self.told: Callable[[], None] = lambda: None
-        """Called when what the status shows has changed."""
+        self._told = told
 
     # --- what others call, from any thread -------------------------------------------------
 
@@ -186,7 +188,7 @@ class Bandwidth:
             within_node=settings.bandwidth_scope == "all",
         )  # fmt: skip
         if here.paced() | here.naming and not self._built:
-            self._pins.build(*self._build)
+            self._pins.compile([self._text], _CONSTANTS).finish()
             self._built = True
         errors = places.put(here, self.programs)
         if here.naming:
@@ -208,7 +210,7 @@ class Bandwidth:
         self._faults = faults
         if changed:
             log.info("bandwidth: %d limits", len(self._book.held))
-            self.told()
+            self._told()
 
     def differences(self) -> list[str]:
         """A line for each program or queue that is gone. Raises OSError, NetlinkError."""

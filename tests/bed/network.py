@@ -53,7 +53,11 @@ def pod_cidr(node: int) -> Pair:
 
 
 def _script(
-    settings: dict[str, int], links: Iterable[str], *, no_checksum_offload: Iterable[str] = ()
+    settings: dict[str, int],
+    links: Iterable[str],
+    *,
+    no_checksum_offload: Iterable[str] = (),
+    napi: Iterable[str] = (),
 ) -> str:
     """Settings first, since devices take theirs when they are made; then one `ip -batch`."""
     names = (
@@ -69,6 +73,8 @@ def _script(
             "END",
             # A veth hands over packets with unfinished checksums, which no wire does.
             *(f"ethtool -K {device} tx off > /dev/null" for device in no_checksum_offload),
+            # What XDP sends into a veth is taken at the other end only so.
+            *(f"ethtool -K {device} gro on > /dev/null" for device in napi),
             "",
         ]
     )
@@ -143,6 +149,7 @@ def wire_ports(count: int) -> str:
             *_pod_routes(range(1, count + 1)),
         ],
         no_checksum_offload=[*ports, "outside"],
+        napi=ports,
     )
 
 

@@ -63,8 +63,7 @@ def test_a_refusal_is_one_line(said: str, line: str) -> None:
 def job(folder: Path, program: Program, **defines: str) -> Job:
     """A small one."""
     pins = {name: str(Pins(folder).map_path(name, SMALL[name])) for name in TABLES}
-    (folder / "maps").mkdir()
-    (folder / "programs").mkdir()
+    Pins(folder).make(SMALL)
     return Job("sock.c", defines, pins, SMALL, (program,), str(folder / "programs" / "x"))
 
 
@@ -98,7 +97,7 @@ def test_a_stale_layout_is_caught(bpffs: Path) -> None:
     """An install whose layout.py is not that of its C names table, field and what to do."""
     done = subprocess.run(
         [sys.executable, "-c", STALE],
-        input=msgspec.json.encode(job(bpffs, RECVMSG, HAVE_SET_RETVAL="1")),
+        input=msgspec.json.encode([job(bpffs, RECVMSG, HAVE_SET_RETVAL="1")]),
         capture_output=True,
         check=False,
     )

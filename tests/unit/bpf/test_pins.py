@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from bpf import pins
 from bpf.layout import TABLES, FrontendKey, Service
 from bpf.link import SOCKET_HOOKS
-from bpf.module import CompileError, Job, compile_and_pin
+from bpf.module import CompileError, Compiling, Job
 from bpf.pins import Pins, mount, unmount
 from lb.tables import SIZES
 
@@ -49,21 +49,30 @@ def maps(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "maps").iterdir())
 
 
-def killed(_: Job) -> None:
+class Killed(Compiling):
     """The compiler dies before anything is there."""
-    raise CompileError("killed")
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self.jobs = list(jobs)
+
+    def wait(self) -> None:
+        """At once."""
+        raise CompileError("killed")
 
 
-def killed_late(job: Job) -> None:
+class KilledLate(Killed):
     """All is pinned, and then the agent dies."""
-    compile_and_pin(job)
-    raise CompileError("killed")
+
+    def wait(self) -> None:
+        """After the work."""
+        Compiling(self.jobs).wait()
+        raise CompileError("killed")
 
 
 def test_a_second_build_compiles_nothing(bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same text and constants are the same programs, over a restart."""
     _, first = build(bpffs)
-    monkeypatch.setattr(pins, "compile_and_pin", killed)
+    monkeypatch.setattr(pins, "Compiling", Killed)
     _, second = build(bpffs)
     assert first == second
     assert {path.name for path in first.iterdir()} == {program.name for program in PROGRAMS}
@@ -83,15 +92,15 @@ def test_another_size_carries_entries_over(bpffs: Path) -> None:
     assert is_filled(Pins(bpffs))
 
 
-@pytest.mark.parametrize("death", [killed, killed_late])
+@pytest.mark.parametrize("death", [Killed, KilledLate])
 def test_a_build_that_was_killed_loses_nothing(
-    bpffs: Path, monkeypatch: pytest.MonkeyPatch, death: Callable[[Job], None]
+    bpffs: Path, monkeypatch: pytest.MonkeyPatch, death: type[Compiling]
 ) -> None:
     """The next one carries over what the killed one did not, and no half program is ever found."""
     before, _ = build(bpffs)
     fill(before)
     with monkeypatch.context() as patch:
-        patch.setattr(pins, "compile_and_pin", death)
+        patch.setattr(pins, "Compiling", death)
         with pytest.raises(CompileError):
             build(bpffs, LARGE)
     assert is_filled(Pins(bpffs))

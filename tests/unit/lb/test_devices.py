@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bpf.layout import Node
 from bpf.maps import MemoryArray
 from lb.address import Family, parse
-from lb.devices import Choice, choose, feature, not_forwarding, xdp_reason
+from lb.devices import Choice, choose, feature, not_forwarding
 from lb.here import Identity
 
 NAMES = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=4)
@@ -85,12 +85,6 @@ def test_forwarding(tmp_path: Path) -> None:
     assert not_forwarding(["eth0"], [Family.IPV4], tmp_path) == both[:1]
     (tmp_path / "ipv4/ip_forward").write_text("1\n")
     assert not_forwarding(["eth0"], [Family.IPV4], tmp_path) == []
-
-
-def test_xdp_reason() -> None:
-    """The mode that was asked for is named."""
-    assert xdp_reason("native") == "--xdp native is not built yet: served by tc"
-    assert "served by tc" in xdp_reason("auto")
 
 
 def test_identity_follows_the_addresses() -> None:

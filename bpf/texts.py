@@ -1,0 +1,28 @@
+"""Every text that is compiled, and what is loaded of it. Not for where it is attached.
+
+All texts know all tables; the agent has those compiled side by side that it needs.
+"""
+
+from __future__ import annotations
+
+from bpf.link import GUARD, SOCKET_HOOKS
+from bpf.module import Program, Text
+
+_SCHED_CLS, _XDP = 3, 6  # enum bpf_prog_type
+
+LB_IN = Program("lb_in", _SCHED_CLS, -1)
+LB_OUT = Program("lb_out", _SCHED_CLS, -1)
+LB_XDP = Program("lb_xdp", _XDP, 37)  # BPF_XDP
+
+SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
+LB = Text("lb.c", (LB_OUT, LB_IN))
+XDP = Text("xdp.c", (LB_XDP,))
+
+EDT_NAME = Program("edt_name", _SCHED_CLS, -1)
+EDT_POD = Program("edt_pod", _SCHED_CLS, -1)
+EDT_OUT = Program("edt_out", _SCHED_CLS, -1)
+EDT = {
+    scope: Text("edt.c", (EDT_OUT, EDT_POD, EDT_NAME), (("SCOPE_ALL", number),))
+    for scope, number in (("node", "0"), ("all", "1"))
+}
+"""By --bandwidth-scope."""

@@ -1,0 +1,76 @@
+"""What an agent stands on: its folder, locked, with the tables in it, and programs on the way.
+
+First of all that an agent does, with few imports: the compiler works while the rest of the agent is
+loaded and its source reads. Not for what is in the tables, nor for attaching anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import os
+import signal
+from pathlib import Path
+
+from bpf.module import CompileError
+from bpf.pins import Pins, mount
+from bpf.probe import has_set_retval
+from bpf.texts import LB, SOCK, XDP
+from lb.config import Settings
+from lb.errors import BadInput, KernelRefused
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
+COLLECT_EVERY = (50_000, 50, 50)
+"""Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
+with Python's own 700 it walks them again and again, and finds nothing."""
+_M_ARENA_MAX = -8  # mallopt(3)
+
+
+class Ground:
+    """One node's folder in the hands of this process, until it ends. Raises KernelRefused."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Before any thread starts: they all inherit it, so that one alone takes them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        gc.set_threshold(*COLLECT_EVERY)
+        # One heap for all threads: each of glibc's own would keep its peak.
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        self._lock = _locked(settings.bpffs)
+        self.pins = Pins(settings.bpffs)
+        texts = (SOCK, LB) if settings.xdp == "off" else (SOCK, LB, XDP)
+        defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
+        try:
+            self.pins.make(settings.sizes)
+            self._building = self.pins.compile(texts, defines)
+        except OSError as error:
+            raise KernelRefused(f"--bpffs {settings.bpffs}: {error}; see tidegate check") from error
+        self.programs = self._building.folders
+        """Where those of each text are, once `await_programs` comes back."""
+
+    def await_programs(self) -> None:
+        """Until all are compiled and pinned; for any thread. Raises KernelRefused."""
+        try:
+            self._building.finish()
+        except (CompileError, OSError) as error:
+            raise KernelRefused(f"programs: {error}; see tidegate check") from error
+
+
+def _locked(folder: Path) -> int:
+    """Makes the folder, and holds a lock on it for as long as the process lives."""
+    try:
+        mount(folder)
+        return exclusive(folder, "another agent runs on it")
+    except OSError as error:
+        raise KernelRefused(f"--bpffs {folder}: {error.strerror or error}") from error
+
+
+def exclusive(bpffs: Path, otherwise: str) -> int:
+    """A lock on the folder, for as long as the descriptor is open. Raises BadInput, OSError."""
+    lock = os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise BadInput(f"--bpffs {bpffs}: {otherwise}") from error
+    return lock
