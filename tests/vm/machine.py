@@ -27,7 +27,7 @@ _PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "kmod": "kmod", "busybox":
 _INSIDE = """\
 exec > {folder}/console 2>&1
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TIDEGATE_PATIENCE={patience}
-export PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 ip link set lo up
 cd {root}
 uname -r > {folder}/release
