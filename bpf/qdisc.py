@@ -71,16 +71,17 @@ def queues() -> dict[int, list[Queue]]:
     return found
 
 
-def held_back(index: int) -> int:
-    """How often fq made a packet of this device wait, of all its queues. Raises OSError."""
-    found = 0
+def held_back() -> dict[int, int]:
+    """How often fq made a packet wait, of all queues of a device, by its index. Raises OSError."""
+    found: dict[int, int] = {}
     for kind, body in _ask(_GET, _DUMP, struct.pack("=Bxxxi3I", 0, 0, 0, 0, 0)):
-        if kind == _NEW and struct.unpack_from("=4xi", body)[0] == index:
-            attributes = dict(_attributes(body[20:]))
-            if attributes.get(_KIND) == FQ.encode() + b"\0":
-                stats = dict(_attributes(attributes.get(_STATS, b""))).get(_STATS_APP, b"")
-                if len(stats) >= _THROTTLED + 8:
-                    found += struct.unpack_from("=Q", stats, _THROTTLED)[0]
+        attributes = dict(_attributes(body[20:])) if kind == _NEW else {}
+        if attributes.get(_KIND) == FQ.encode() + b"\0":
+            index = struct.unpack_from("=4xi", body)[0]
+            stats = dict(_attributes(attributes.get(_STATS, b""))).get(_STATS_APP, b"")
+            if len(stats) >= _THROTTLED + 8:
+                count = struct.unpack_from("=Q", stats, _THROTTLED)[0]
+                found[index] = found.get(index, 0) + count
     return found
 
 

@@ -167,6 +167,23 @@ def carriers(hooks: Collection[Hook] = DEVICE_HOOKS) -> list[str]:
         ]
 
 
+def in_force(hooks: Collection[Hook]) -> dict[str, dict[str, int]]:
+    """What `attached` says, of every device that has any of these. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        names = _names(route)
+        found = {
+            names[index]: {
+                hook.program.name: one.program
+                for one in _all_filters(route, index)
+                for hook in hooks
+                if one.is_one_of((hook,))
+            }
+            for index in dict.fromkeys(_clsacts(route))
+            if index in names
+        }
+    return {device: programs for device, programs in found.items() if programs}
+
+
 def detach(device: str, hooks: Collection[Hook] = DEVICE_HOOKS) -> bool:
     """Takes these filters off; the qdisc, too, if we made it and it is empty. False: none there.
 
@@ -240,5 +257,5 @@ def _name_and_program(options: Any) -> tuple[str, int]:
 __all__ = [
     "BANDWIDTH_HOOKS", "DEVICE_HOOKS", "LEAVING_HOOK", "NAMING_HOOK", "POD_HOOK", "PROGRAMS",
     "Hook", "NetlinkError", "attach", "attached", "carriers", "detach", "devices",
-    "indexes", "wanted",
+    "in_force", "indexes", "wanted",
 ]  # fmt: skip

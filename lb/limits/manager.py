@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from bandwidth.annotations import Direction
 from bandwidth.book import Book
 from bandwidth.plan import Plan, Pod, plan
-from bpf import qdisc, tc
+from bpf import netlink, qdisc, tc
 from bpf.layout import LimitState
 from bpf.module import CompileError
 from bpf.pins import Pins
@@ -31,8 +30,8 @@ from lb.sources import Inbox, Report
 log = logging.getLogger("tidegate.bandwidth")
 
 _CONSTANTS = {"HAVE_SET_RETVAL": "0"}  # no program of these makes use of it
-LOOK_SECONDS = 5.0
-"""Between looks at what limits do, and at what somebody may have taken off."""
+LOOK_SECONDS, LOOKS = 5.0, 12
+"""Between looks at what limits do; at every twelfth, at what somebody may have taken off, too."""
 NO_FQ = "no fq in this kernel (sch_fq): limits are not enforced"
 
 
@@ -62,6 +61,7 @@ class Bandwidth:
         self._built = False
         self._faults: tuple[str, ...] = ()
         self._gauge = measure.Gauge()
+        self._loose = ""
         self._told = told
 
     # --- what others call, from any thread -------------------------------------------------
@@ -134,48 +134,70 @@ class Bandwidth:
             self._book.apply({}, {})
             places.put(places.Places(), self.programs)
             return
+        looked = 0
         while True:
             try:
-                self._step(time.monotonic())
+                self._step() if looked % LOOKS == 0 else self._look()
             except (OSError, tc.NetlinkError, CompileError) as error:
                 self._tell((f"{error}",))
             # Without a limit there is nothing to look after.
-            self._wake.wait(LOOK_SECONDS if self._book.held or self._faults else None)
+            woken = self._wake.wait(LOOK_SECONDS if self._book.held or self._faults else None)
             self._wake.clear()
+            looked = 0 if woken else looked + 1
 
-    def _step(self, now: float) -> None:
+    def _look(self) -> None:
+        """Measure; what it says of limits is taken in if it is news."""
+        before = self._loose
+        self._measure()
+        if self._loose != before:
+            self._step()
+
+    def _measure(self) -> None:
+        if self._has_fq and self._book.held:
+            samples = show.samples(self._book, show.tables(self._pins))
+            said = self._gauge.loose(samples, places.held_back(self._places))
+            self._loose = said if said is not None else self._loose
+
+    def _step(self) -> None:
+        """All of it: which limits there should be, where, and whether they are in force."""
         if not self._is_listed:
             return
         with self._lock:
             pods = list(self._pods.values())
-        before = {owner: held.bits for owner, held in self._book.held.items()}
-        wanted = plan(pods, before)
-        ways = {pod.addresses: places.devices_to(pod.addresses) for pod in _reached(pods, wanted)}
+        wanted = plan(pods, {owner: held.bits for owner, held in self._book.held.items()})
+        ways = self._ways(pods, wanted)
         here, errors = self._put(pods, wanted, ways)
-        faults = dict(errors)
+        faults = dict(errors) | ({"measured": self._loose} if self._loose else {})
         states = {}
         for owner, one in wanted.limits.items():
-            state = places.state(one, owner.direction, ways.get(one.addresses, ()), here, errors)
+            devices = {name for address in one.addresses for name in ways.get(address, ())}
+            state = places.state(one, owner.direction, devices, here, errors)
+            if state is LimitState.ENFORCED and self._loose:
+                state = LimitState.NOT_HELD
             states[owner] = state if self._has_fq or one.fault else LimitState.NO_FQ
-        samples = show.samples(self._book, show.tables(self._pins))
-        loose = self._gauge.loose(samples, self._throttled(here), now) if self._has_fq else ""
-        if loose:
-            faults["measured"] = loose
-            states = {
-                owner: LimitState.NOT_HELD if state is LimitState.ENFORCED else state
-                for owner, state in states.items()
-            }
         with self._lock:
-            changed = self._book.apply(wanted.limits, states)
-            changed |= self._places != here
+            changed = self._book.apply(wanted.limits, states) or self._places != here
             self._places = here
             if self._book.full:
                 names = ", ".join(str(one) for one in sorted(self._book.full))
                 faults["full"] = f"no room for {names}: raise --max-limits"
         self._tell(tuple(faults.values()), changed=changed)
 
+    def _ways(self, pods: Sequence[Pod], wanted: Plan) -> dict[bytes, set[str]]:
+        """The devices that lead to the pods that matter; of all pods if any may be sent to."""
+        if not self._has_fq or not wanted.limits:
+            return {}
+        limited = {(owner.namespace, owner.pod) for owner in wanted.limits}
+        every = self._settings.bandwidth_scope == "all"
+        return netlink.devices_to(
+            address
+            for pod in pods
+            if not pod.is_host_network and (every or (pod.namespace, pod.name) in limited)
+            for address in pod.addresses
+        )
+
     def _put(
-        self, pods: list[Pod], wanted: Plan, ways: dict[tuple[bytes, ...], set[str]]
+        self, pods: list[Pod], wanted: Plan, ways: dict[bytes, set[str]]
     ) -> tuple[places.Places, dict[str, str]]:
         """The places in use now, and what is wrong with some devices."""
         if not self._has_fq:
@@ -184,7 +206,7 @@ class Bandwidth:
         carrying = tc.carriers((tc.LEAVING_HOOK,))
         leaving = choose(settings.devices, self._default, tc.devices(), carrying)
         here = places.places(
-            pods, wanted.limits, leaving.serve, lambda one: _way(ways, one),
+            pods, wanted.limits, leaving.serve, lambda one: ways.get(one, ()),
             within_node=settings.bandwidth_scope == "all",
         )  # fmt: skip
         if here.paced() | here.naming and not self._built:
@@ -196,11 +218,6 @@ class Bandwidth:
             if not leaving.serve and not leaving.missing:
                 errors[""] = "no device has a default route: name some with --devices"
         return here, errors
-
-    def _throttled(self, here: places.Places) -> int:
-        """Packets that the queues have held back so far."""
-        indexes = tc.indexes()
-        return sum(qdisc.held_back(indexes[name]) for name in here.paced() if name in indexes)
 
     def _tell(self, faults: tuple[str, ...], *, changed: bool = False) -> None:
         """Say once what is new."""
@@ -248,12 +265,3 @@ def _pod(key: Key, pod: Seen) -> Pod:
     texts = {Direction.EGRESS: pod.egress, Direction.INGRESS: pod.ingress}
     asked = {direction: text for direction, text in texts.items() if text is not None}
     return Pod(key.namespace, key.name, tuple(pod.addresses), asked, pod.host_network)
-
-
-def _reached(pods: Sequence[Pod], wanted: Plan) -> list[Pod]:
-    """Those whose devices matter: none as long as there is no limit."""
-    return [pod for pod in pods if wanted.limits and not pod.is_host_network]
-
-
-def _way(ways: dict[tuple[bytes, ...], set[str]], address: bytes) -> set[str]:
-    return {name for group, names in ways.items() if address in group for name in names}

@@ -22,16 +22,18 @@ class Sample(NamedTuple):
 
 
 class Gauge:
-    """Compares each look with the one before. Times in seconds."""
+    """Compares each look with the one before."""
 
     def __init__(self) -> None:
         self._before: tuple[int, int] | None = None
 
-    def loose(self, samples: Iterable[Sample], held_back: int, now: float) -> str:  # noqa: ARG002
-        """Why packets leave before their time; "" if they do not, or there were too few."""
+    def loose(self, samples: Iterable[Sample], held_back: int) -> str | None:
+        """Why packets leave before their time; "" if they do not; None: too few to say."""
         delayed = sum(one.delayed for one in samples)
         before, self._before = self._before, (delayed, held_back)
-        if before is None or delayed - before[0] < ENOUGH or held_back != before[1]:
+        if before is None or delayed - before[0] < ENOUGH:
+            return None
+        if held_back != before[1]:
             return ""
         return (
             f"measured: {delayed - before[0]} packets were told to wait and no queue held any: "

@@ -8,11 +8,9 @@ from typing import NamedTuple
 
 from bandwidth.annotations import Direction
 from bandwidth.plan import Owner, Pod, Wanted
-from bandwidth.queues import OURS, choose, is_ours
-from bpf import netlink, qdisc, tc
+from bandwidth.queues import OURS, Choice, choose, is_ours
+from bpf import qdisc, tc
 from bpf.layout import LimitState
-
-_PROBLEM = (OSError, tc.NetlinkError)
 
 
 class Places(NamedTuple):
@@ -27,6 +25,10 @@ class Places(NamedTuple):
         both = ((tc.LEAVING_HOOK, self.leaving), (tc.POD_HOOK, self.towards),
                 (tc.NAMING_HOOK, self.naming))  # fmt: skip
         return tuple(hook for hook, devices in both if device in devices)
+
+    def all(self) -> list[str]:
+        """Every device among them."""
+        return sorted(self.naming | self.paced())
 
     def paced(self) -> frozenset[str]:
         """Those that need a queue which keeps to departure times."""
@@ -77,26 +79,26 @@ def put(here: Places, programs: Path) -> dict[str, str]:
 
     Raises OSError, NetlinkError where nothing can be found out.
     """
-    indexes = tc.indexes()
-    carrying = tc.carriers(tc.BANDWIDTH_HOOKS)
-    queues = qdisc.queues()
+    indexes, queues = tc.indexes(), qdisc.queues()
+    there = tc.in_force(tc.BANDWIDTH_HOOKS)
     errors: dict[str, str] = {}
-    for name in sorted({*here.naming, *here.paced()}):
+    for name in here.all():
         try:
             if name in here.paced():
                 _queue(indexes[name], queues.get(indexes[name], []))
-            tc.attach(name, programs, here.hooks(name))
-        except (*_PROBLEM, KeyError) as error:
+            if not _in_force(there.get(name, {}), programs, here.hooks(name)):
+                tc.attach(name, programs, here.hooks(name))
+        except (OSError, tc.NetlinkError, KeyError) as error:
             errors[name] = f"{name}: {error}"
-    for name in carrying:
-        _leave(name, here.hooks(name), errors)
+    _leave(here, there, errors)
     for name, index in indexes.items():
         if name not in here.paced() and is_ours(queues.get(index, [])):
-            try:
-                qdisc.take_off(index, OURS)
-            except OSError as error:
-                errors[name] = f"{name}: {error}"
+            qdisc.take_off(index, OURS)
     return errors
+
+
+def _in_force(there: Mapping[str, int], programs: Path, hooks: Collection[tc.Hook]) -> bool:
+    return all(there.get(name) == number for name, number in tc.wanted(programs, hooks).items())
 
 
 def _queue(index: int, queues: Sequence[qdisc.Queue]) -> None:
@@ -107,32 +109,39 @@ def _queue(index: int, queues: Sequence[qdisc.Queue]) -> None:
         qdisc.put(index, step)
 
 
-def _leave(name: str, hooks: Collection[tc.Hook], errors: dict[str, str]) -> None:
-    unwanted = [hook for hook in tc.BANDWIDTH_HOOKS if hook not in hooks]
-    try:
-        tc.detach(name, unwanted)
-    except _PROBLEM as error:
-        errors.setdefault(name, f"{name}: could not detach: {error}")
+def _leave(here: Places, there: Mapping[str, Collection[str]], errors: dict[str, str]) -> None:
+    """Programs that are where nobody needs them go."""
+    for name, attached in there.items():
+        wanted = here.hooks(name)
+        unwanted = [
+            hook
+            for hook in tc.BANDWIDTH_HOOKS
+            if hook not in wanted and hook.program.name in attached
+        ]
+        if unwanted:
+            try:
+                tc.detach(name, unwanted)
+            except (OSError, tc.NetlinkError) as error:
+                errors.setdefault(name, f"{name}: could not detach: {error}")
 
 
 def missing(here: Places, programs: Path) -> list[str]:
     """A line for each program or queue that somebody took off. Raises OSError, NetlinkError."""
     indexes, queues, lines = tc.indexes(), qdisc.queues(), []
-    for name in sorted({*here.naming, *here.paced()}):
-        hooks = here.hooks(name)
-        there = tc.attached(name, hooks)
+    there = tc.in_force(tc.BANDWIDTH_HOOKS)
+    for name in here.all():
         lines += [
             f"{program} is detached from {name}"
-            for program, number in tc.wanted(programs, hooks).items()
-            if there.get(program) != number
+            for program, number in tc.wanted(programs, here.hooks(name)).items()
+            if there.get(name, {}).get(program) != number
         ]
-        if name in here.paced() and (
-            name not in indexes or choose(queues.get(indexes[name], [])) != ((), "")
-        ):
+        own = queues.get(indexes[name], []) if name in indexes else []
+        if name in here.paced() and choose(own) != Choice():
             lines.append(f"{name} has no fq any more")
     return lines
 
 
-def devices_to(addresses: Iterable[bytes]) -> set[str]:
-    """The devices that lead to any of these. Raises OSError, NetlinkError."""
-    return {name for one in addresses for name in netlink.devices_to(one)}
+def held_back(here: Places) -> int:
+    """Packets that the queues of these places made wait so far. Raises OSError, NetlinkError."""
+    indexes, counts = tc.indexes(), qdisc.held_back()
+    return sum(counts.get(indexes[name], 0) for name in here.paced() if name in indexes)

@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 
 from bpf.qdisc import has_fq
-from tests.bed import until
+from tests.bed import Cluster, until
 from tests.bed.manifests import pod
 from tests.net import pace
 from tests.net.world import World
 
-pytestmark = [
-    pytest.mark.skipif(not has_fq(), reason="needs a kernel with fq (sch_fq)"),
-    pytest.mark.parametrize("world", [("one_node", "--bandwidth", "on")], indirect=True),
-]
+pytestmark = pytest.mark.skipif(not has_fq(), reason="needs a kernel with fq (sch_fq)")
 
 RATE = 4_000_000
 WITHIN = 0.01
@@ -29,21 +26,37 @@ MASQUERADE = "".join(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _ready(world: World) -> Iterator[None]:
-    """A server outside; what pods send is masqueraded, so that no address names them."""
-    pace.serve(world.cluster.client)
-    world.node.run("nft", MASQUERADE)
-    # Whoever counts bytes there counts frames.
-    world.node.run("ethtool", "-K", "v-app-0", "tso", "off", "gso", "off")
-    yield
-    world.node.run("nft", "flush ruleset")
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A node with two pods that serve nothing, and a server outside.
+
+    What leaves the node is masqueraded, so that no address names a pod.
+    """
+    with Cluster(nodes=1) as cluster:
+        node = cluster.nodes[0]
+        for name in ("app-0", "app-1"):
+            node.pod(name)
+            # Whoever counts bytes there counts frames.
+            node.run("ethtool", "-K", f"v-{name}", "tso", "off", "gso", "off")
+        pace.serve(cluster.client)
+        node.run("nft", MASQUERADE)
+        one = World(cluster, tmp_path_factory.mktemp("manifests"))
+        one.start("--bandwidth", "on", "--bandwidth-scope", "all", "--xdp", "off")
+        try:
+            yield one
+        finally:
+            one.close()
 
 
 def limited(world: World, **annotations: Any) -> None:
     """app-0 has these limits; returns once they are in force."""
     one = world.app
-    world.write(one.name, pod(one.name, node="n1", addresses=one.addresses, **annotations))
+    other = next(other for other in world.node.pods if other is not one)
+    world.write(
+        "pods",
+        pod(one.name, node="n1", addresses=one.addresses, **annotations),
+        pod(other.name, node="n1", addresses=other.addresses),
+    )
     until(lambda: _rows(world) == [1] * bool(annotations), "limits in force", timeout=120)
 
 
@@ -52,8 +65,7 @@ def _rows(world: World) -> list[int]:
     return [int(row["state"] == "enforced") for row in shown]
 
 
-@pytest.mark.parametrize("flows", [1, 32])
-@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+@pytest.mark.parametrize(("family", "flows"), [("ipv4", 1), ("ipv4", 32), ("ipv6", 8)])
 def test_tcp_leaves_the_node_at_the_rate(world: World, family: str, flows: int) -> None:
     """Within 1 %, masqueraded, counted in frames on the wire."""
     limited(world, egress=str(RATE))
@@ -89,6 +101,30 @@ def test_what_a_pod_receives_is_paced(world: World) -> None:
     client = world.cluster.client
     with pace.sending(world.app, client, client.ipv4, "-R", "-P", "4"):
         assert pace.rate(world.app, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+
+
+def test_scope_all_holds_between_pods_of_the_node(world: World) -> None:
+    """What goes to another pod here is paced at that pod's device."""
+    limited(world, egress=str(RATE))
+    other = world.pods["app-1"]
+    pace.serve(other)
+    with pace.sending(world.app, other, other.ipv4, "-P", "4"):
+        assert pace.rate(other, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+
+
+def test_queues_go_with_the_last_limit(world: World) -> None:
+    """fq with our handle while there is a limit; what was there before, afterwards."""
+    limited(world, egress=str(RATE), ingress=str(RATE))
+    assert [_queue(world, one) for one in ("eth0", "v-app-0")] == ["fq 7d1e:"] * 2
+    limited(world)
+    for device in ("eth0", "v-app-0"):
+        until(lambda one=device: _queue(world, one) == "noqueue 0:", "no queue", timeout=60)
+
+
+def _queue(world: World, device: str) -> str:
+    shown = json.loads(world.node.run("tc", "-j", "qdisc", "show", "dev", device).stdout)
+    root = next(one for one in shown if one.get("root"))
+    return f"{root['kind']} {root['handle']}"
 
 
 def test_a_thin_flow_stays_quick_beside_bulk(world: World) -> None:

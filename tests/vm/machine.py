@@ -33,7 +33,9 @@ cd {root}
 uname -r > {folder}/release
 {command}
 """
-_TESTS = "{python} -m pytest -q -p no:cacheprovider --junitxml={folder}/results.xml {tests}"
+_TESTS = (
+    "{python} -m pytest -q --timeout=0 -p no:cacheprovider --junitxml={folder}/results.xml {tests}"
+)
 
 
 class Result(NamedTuple):
