@@ -113,7 +113,7 @@ def test_scope_all_holds_between_pods_of_the_node(world: World) -> None:
 
 
 def test_queues_go_with_the_last_limit(world: World) -> None:
-    """fq with our handle while there is a limit; what was there before, afterwards."""
+    """Ours are there while there is a limit, and afterwards what was there before."""
     limited(world, egress=str(RATE), ingress=str(RATE))
     assert [_queue(world, one) for one in ("eth0", "v-app-0")] == ["fq 7d1e:"] * 2
     limited(world)
