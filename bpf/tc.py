@@ -52,10 +52,10 @@ DEVICE_HOOKS = (
 
 PROGRAMS = tuple(hook.program for hook in DEVICE_HOOKS)
 
-NAMING_HOOK = Hook(EDT_NAME, _INGRESS, PRIORITY * 2)
+NAMING_HOOK = Hook(EDT_NAME, _INGRESS, PRIORITY // 2)
 POD_HOOK = Hook(EDT_POD, _EGRESS, PRIORITY * 2)
 LEAVING_HOOK = Hook(EDT_OUT, _EGRESS, PRIORITY * 2)
-"""Pod bandwidth, after all that rewrites a packet."""
+"""Pod bandwidth: a pod is named before anything rewrites its packets, and paced after it."""
 BANDWIDTH_HOOKS = (LEAVING_HOOK, POD_HOOK, NAMING_HOOK)
 
 

@@ -62,10 +62,12 @@ def clean(bpffs: Path) -> list[str]:
         return []  # no agent pins there, and whatever lies there is not ours
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
     try:
-        places.put(places.Places(), bpffs)
+        faults = places.put(places.Places(), bpffs)
         off = take_off()
     except NetlinkError as error:
         raise KernelRefused(f"filters of devices: {error}") from error
+    if faults:
+        raise KernelRefused("; ".join(faults.values()))
     release()
     found = [*(f"filters of {device}" for device in off)]
     found += [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]

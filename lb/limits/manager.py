@@ -58,10 +58,11 @@ class Bandwidth:
         self._is_listed = False
         self._book = Book(show.tables(pins))
         self._places = places.Places()
-        self._built = False
+        self._built = self._is_clean = False
         self._faults: tuple[str, ...] = ()
         self._gauge = measure.Gauge()
         self._loose = ""
+        self._complained: set[str] = set()
         self._told = told
 
     # --- what others call, from any thread -------------------------------------------------
@@ -165,6 +166,7 @@ class Bandwidth:
         with self._lock:
             pods = list(self._pods.values())
         wanted = plan(pods, {owner: held.bits for owner, held in self._book.held.items()})
+        self._complain(wanted)
         ways = self._ways(pods, wanted)
         here, errors = self._put(pods, wanted, ways)
         faults = dict(errors) | ({"measured": self._loose} if self._loose else {})
@@ -183,6 +185,21 @@ class Bandwidth:
                 faults["full"] = f"no room for {names}: raise --max-limits"
         self._tell(tuple(faults.values()), changed=changed)
 
+    def _complain(self, wanted: Plan) -> None:
+        """Once for each value that does not parse; the status lists them as refused."""
+        lines = {
+            f"Pod {owner.namespace}/{owner.pod}: {one.malformed}; {one.bits} bit/s stay in force"
+            for owner, one in wanted.limits.items()
+            if one.malformed
+        }
+        lines |= {
+            f"Pod {owner.namespace}/{owner.pod}: {text}; it has no limit"
+            for owner, text in wanted.unlimited.items()
+        }
+        for line in sorted(lines - self._complained):
+            log.warning("%s", line)
+        self._complained = lines
+
     def _ways(self, pods: Sequence[Pod], wanted: Plan) -> dict[bytes, set[str]]:
         """The devices that lead to the pods that matter; of all pods if any may be sent to."""
         if not self._has_fq or not wanted.limits:
@@ -200,8 +217,13 @@ class Bandwidth:
         self, pods: list[Pod], wanted: Plan, ways: dict[bytes, set[str]]
     ) -> tuple[places.Places, dict[str, str]]:
         """The places in use now, and what is wrong with some devices."""
-        if not self._has_fq:
-            return places.Places(), places.put(places.Places(), self.programs)
+        if not self._has_fq or not wanted.limits:
+            nowhere = places.Places()
+            # What an agent before left goes once; then nothing here costs a node without limits.
+            errors = {} if self._is_clean else places.put(nowhere, self.programs)
+            self._is_clean = not errors
+            return nowhere, errors
+        self._is_clean = False
         settings = self._settings
         carrying = tc.carriers((tc.LEAVING_HOOK,))
         leaving = choose(settings.devices, self._default, tc.devices(), carrying)

@@ -97,6 +97,7 @@ def test_a_malformed_value_leaves_the_limit_in_force(world: World) -> None:
     (refused,) = world.agent.status()["refused"]
     assert refused["subject"] == "Pod default/app-0"
     assert "'10Mbit' is no quantity" in refused["reason"]
+    assert "20000000 bit/s stay in force" in world.agent.log
     limited(world, world.app, egress="30M")
     await_limits(world, lambda rows: rows["app-0"]["egress_bits_per_second"] == 30_000_000)
     assert world.agent.status()["refused"] == []

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from bandwidth.queues import OURS, Choice, choose
+from bpf import qdisc, tc
+from bpf.netns import entered
 from bpf.qdisc import has_fq
 from tests.bed import Cluster, until
+from tests.bed.claim import NAMESPACES
 from tests.bed.manifests import pod
 from tests.net import pace
 from tests.net.world import World
@@ -119,6 +123,24 @@ def test_queues_go_with_the_last_limit(world: World) -> None:
     limited(world)
     for device in ("eth0", "v-app-0"):
         until(lambda one=device: _queue(world, one) == "noqueue 0:", "no queue", timeout=60)
+
+
+def test_a_device_with_several_queues_gets_fq_on_each(world: World) -> None:
+    """Below mq, one for each; afterwards its default is back."""
+    node = world.node
+    node.run("ip", "link", "add", "several", "numtxqueues", "4", "type", "ifb")
+    node.run("ip", "link", "set", "several", "up")
+    before = _queue(world, "several")
+    with entered(NAMESPACES / node.namespace):
+        index = tc.indexes()["several"]
+        for step in choose(qdisc.queues()[index]).steps:
+            qdisc.put(index, step)
+        kinds = sorted(one.kind for one in qdisc.queues()[index])
+        assert choose(qdisc.queues()[index]) == Choice()
+        assert qdisc.take_off(index, OURS)
+        assert not qdisc.take_off(index, OURS)
+    assert kinds == ["fq"] * 4 + ["mq"]
+    assert _queue(world, "several") == before == "mq 0:"
 
 
 def _queue(world: World, device: str) -> str:
