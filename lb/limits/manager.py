@@ -1,7 +1,6 @@
 """Keeps the limits of this node's pods in force: one thread, which looks at all of them each time.
 
-A node has some hundred pods, so nothing here is incremental. Pods come past on their way to the
-controller, which has no use for them.
+A node has some hundred pods, so nothing here is incremental.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bandwidth.annotations import Direction
 from bandwidth.book import Book
 from bandwidth.plan import Plan, Pod, plan
 from bpf import netlink, qdisc, tc
@@ -23,9 +21,8 @@ from lb.config import Settings
 from lb.devices import choose
 from lb.errors import KernelRefused
 from lb.limits import measure, places, show
-from lb.model import ALL_PODS, Change, Key, Kind
-from lb.model import Pod as Seen
-from lb.sources import Inbox, Report
+from lb.limits.pods import Pods
+from lb.sources import Inbox
 
 log = logging.getLogger("tidegate.bandwidth")
 
@@ -53,10 +50,10 @@ class Bandwidth:
             raise KernelRefused(f"--bandwidth on: {NO_FQ.partition(':')[0]}; take auto or off")
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._pods: dict[Key, Pod] = {}
+        self._pods = Pods(settings, self._wake.set)
         self._default: Sequence[str] = ()
-        self._is_listed = False
-        self._book = Book(show.tables(pins))
+        self._tables = show.tables(pins)
+        self._book = Book(self._tables)
         self._places = places.Places()
         self._built = self._is_clean = False
         self._faults: tuple[str, ...] = ()
@@ -69,34 +66,7 @@ class Bandwidth:
 
     def beside(self, inbox: Inbox) -> Inbox:
         """The same inbox, with the pods noted on the way."""
-        return _Beside(self, inbox)
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        """Pods among these are noted."""
-        pods = [change for change in changes if change.key.kind is Kind.POD]
-        if not pods or self._settings.bandwidth == "off":
-            return
-        with self._lock:
-            before = dict(self._pods)
-            for change in pods:
-                if isinstance(change.value, Seen) and change.value.node == self._settings.node_name:
-                    self._pods[change.key] = _pod(change.key, change.value)
-                else:
-                    self._pods.pop(change.key, None)
-            news = before != self._pods
-        if ALL_PODS in pods:
-            self._listed()
-        elif news:
-            self._wake.set()
-
-    def synced(self) -> None:
-        """All that is needed to serve is known; an API server's pods may be missing still."""
-        if self._settings.manifests is not None:
-            self._listed()
-
-    def _listed(self) -> None:
-        self._is_listed = True
-        self._wake.set()
+        return self._pods.beside(inbox)
 
     def follow(self, default: Sequence[str]) -> None:
         """Devices, routes or addresses changed; `default` are those with a default route."""
@@ -116,7 +86,7 @@ class Bandwidth:
             devices = sorted(self._places.leaving)
         if not self._has_fq:
             return {"state": "off", "reason": NO_FQ, "limits": len(held)}
-        if not self._is_listed:
+        if not self._pods.is_listed:
             reason = "waiting for the pods of this node; limits that were there stay"
             return {"state": "off", "reason": reason, "limits": len(held)}
         answer: dict[str, Any] = {
@@ -155,16 +125,15 @@ class Bandwidth:
 
     def _measure(self) -> None:
         if self._has_fq and self._book.held:
-            samples = show.samples(self._book, show.tables(self._pins))
+            samples = show.samples(self._book, self._tables)
             said = self._gauge.loose(samples, places.held_back(self._places))
             self._loose = said if said is not None else self._loose
 
     def _step(self) -> None:
         """All of it: which limits there should be, where, and whether they are in force."""
-        if not self._is_listed:
+        if not self._pods.is_listed:
             return
-        with self._lock:
-            pods = list(self._pods.values())
+        pods = self._pods.now()
         wanted = plan(pods, {owner: held.bits for owner, held in self._book.held.items()})
         self._complain(wanted)
         ways = self._ways(pods, wanted)
@@ -259,31 +228,4 @@ class Bandwidth:
 
     def rows(self) -> list[dict[str, Any]]:
         """Those of `show limits`. Raises OSError."""
-        return show.limits(show.tables(self._pins))
-
-
-class _Beside:
-    """See `Bandwidth.beside`."""
-
-    def __init__(self, bandwidth: Bandwidth, inbox: Inbox) -> None:
-        self._bandwidth, self._inbox = bandwidth, inbox
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        """Both are told."""
-        self._bandwidth.changed(changes)
-        self._inbox.changed(changes)
-
-    def synced(self) -> None:
-        """Both are told."""
-        self._bandwidth.synced()
-        self._inbox.synced()
-
-    def report(self, report: Report) -> None:
-        """For the other one only."""
-        self._inbox.report(report)
-
-
-def _pod(key: Key, pod: Seen) -> Pod:
-    texts = {Direction.EGRESS: pod.egress, Direction.INGRESS: pod.ingress}
-    asked = {direction: text for direction, text in texts.items() if text is not None}
-    return Pod(key.namespace, key.name, tuple(pod.addresses), asked, pod.host_network)
+        return show.limits(self._tables)
