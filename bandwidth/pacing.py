@@ -85,7 +85,7 @@ def depart(pacer: Pacer, *, hash_: int, length: int, now: int, asked: int = 0) -
     pacer.clock = at + cost
     if overtook:
         quick = max(pacer.quick, ticks)
-        pacer.quick = quick + 2 * cost
+        pacer.quick = quick + Edt.LANE * cost
         at = max(quick, pacer.flow[slot])
     pacer.flow[slot] = at + cost * count * Edt.SHARE
     leaves = -(-at // Edt.TICKS)

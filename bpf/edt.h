@@ -66,7 +66,7 @@ static __always_inline __u64 sharers(struct limit *limit, __u32 slot, __u64 now)
 }
 
 /* Packets leave in order at the limit's clock. One of a flow that uses little of its share leaves
- * at the flow's own clock if that is earlier, and all that overtake together at half the rate;
+ * at the flow's own clock if that is earlier, and all that overtake together at a quarter of the rate;
  * what they take, the clock counts, so that the others pay for it and the sum is exact.
  * `asked`: ns at which the sender wants it to leave. */
 static __always_inline struct departure depart(struct limit *limit, __u32 hash, __u32 length,
@@ -89,7 +89,7 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 	if (!at)
 		return result;
 	if (single && own < at) {
-		own = take(&limit->quick, ticks, 2 * cost, at);
+		own = take(&limit->quick, ticks, EDT_LANE * cost, at);
 		if (own) {
 			at = later(own, limit->flow[slot]);
 			result.overtook = true;

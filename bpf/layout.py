@@ -197,7 +197,8 @@ class Edt(IntEnum):
 
     TICKS = 64
     FLOWS = 64
-    SHARE = 2
+    SHARE = 4
+    LANE = 4
     FRAME = 1600
     HORIZON = 2000000000
 

@@ -307,7 +307,8 @@ struct reason_count {
 enum edt {
 	EDT_TICKS = 64,   /* of a limit's clocks, in a nanosecond */
 	EDT_FLOWS = 64,   /* flows of a pod that are told apart, by hash */
-	EDT_SHARE = 2,    /* a flow overtakes as long as it uses 1/n of a fair share */
+	EDT_SHARE = 4,    /* a flow overtakes as long as it uses 1/n of a fair share */
+	EDT_LANE = 4,     /* all that overtake get 1/n of the rate */
 	EDT_FRAME = 1600, /* octets; larger packets are several in one, and never overtake */
 	EDT_HORIZON = 2000000000, /* ns; no packet waits longer */
 };
@@ -331,7 +332,7 @@ struct limit {
 	__u64 mark;    /* ns of waiting from which on a packet is marked (ECN) */
 	__u64 state;   /* enum limit_state */
 	__u64 clock;   /* when all that was let through will have left */
-	__u64 quick;   /* when all that overtook will have left, at half the rate */
+	__u64 quick;   /* when all that overtook will have left, at 1/EDT_LANE of the rate */
 	__u64 epoch;   /* low half: number of the present one; high half: flows seen in it */
 	__u64 flows;   /* that were seen in the epoch before */
 	__u64 packets;

@@ -40,8 +40,9 @@ def always(length: int) -> Iterator[int]:
     return iter([length] * 30_000)
 
 
-@pytest.mark.parametrize("bits", RATES)
-@pytest.mark.parametrize("flows", [1, 32])
+@pytest.mark.parametrize(
+    ("bits", "flows"), [*((rate, 1) for rate in RATES), *((rate, 32) for rate in RATES[:3])]
+)
 @pytest.mark.parametrize("length", [64, FRAME, 65536])
 def test_the_rate_is_exact(bits: int, flows: int, length: int) -> None:
     """What leaves between the first packet and the last is the rate to 1 %, at any size."""
