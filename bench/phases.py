@@ -17,10 +17,7 @@ from typing import Any
 from bpf.pins import Building
 from lb import agent_command
 from lb.cli import main as command_line
-from lb.controller import Controller
 from lb.letterbox import Letterbox
-from lb.reconcile import Reconciler
-from lb.store import Store
 
 PHASES = ("import", "compile", "adopt", "objects", "store", "plan", "write", "freeze")
 """In their order. `import`: up to the first line of ours. `objects`: read, decoded, converted.
@@ -62,10 +59,26 @@ class Clock:
             result = inner(*args)
             self.add("freeze", "freeze")
             self.seconds["freeze"] -= self.seconds["plan"] + self.seconds["write"]
-            Path(os.environ["BENCH_PHASES"]).write_text(json.dumps(self.seconds))
+            self.save()
             return result
 
         setattr(owner, FIRST, outer)
+
+    def save(self) -> None:
+        """What is known by now, for whoever started this."""
+        Path(os.environ["BENCH_PHASES"]).write_text(json.dumps(self.seconds))
+
+    def of_control(self) -> None:
+        """What the agent loads late, and would load late without a clock, too."""
+        from lb.controller import Controller  # noqa: PLC0415
+        from lb.reconcile import Reconciler  # noqa: PLC0415
+        from lb.store import Store  # noqa: PLC0415
+
+        self.around(Reconciler, "adopt", "adopt")
+        self.around(Store, "apply", "store")
+        self.around(Controller, "plans", "plan")
+        self.around(Reconciler, "step", "write")
+        self.first(Controller)
 
     def of_compiler(self) -> None:
         """From its start until the agent knows that it is done."""
@@ -80,6 +93,7 @@ class Clock:
             finish(building)
             if "compile" in self.moments:
                 self.seconds["compile"] = time.time() - self.moments.pop("compile")
+                self.save()
 
         setattr(Building, "__init__", beginning)  # noqa: B010
         setattr(Building, "finish", finishing)  # noqa: B010
@@ -90,7 +104,9 @@ class Clock:
 
         def begun(*args: Any) -> Letterbox:
             self.moments["source"] = time.time()
-            return reading(*args)
+            letterbox = reading(*args)
+            self.of_control()
+            return letterbox
 
         def full(letterbox: Letterbox) -> None:
             self.add("objects", "source")
@@ -105,11 +121,6 @@ def main() -> None:
     clock = Clock()
     clock.add("import", "start")
     clock.of_compiler()
-    clock.around(Reconciler, "adopt", "adopt")
-    clock.around(Store, "apply", "store")
-    clock.around(Controller, "plans", "plan")
-    clock.around(Reconciler, "step", "write")
-    clock.first(Controller)
     clock.from_source_to_full()
     command_line()
 

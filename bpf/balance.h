@@ -4,8 +4,7 @@
 #ifndef TIDEGATE_BALANCE_H
 #define TIDEGATE_BALANCE_H
 
-#include "flow.h"
-#include "service.h"
+#include "dsr.h"
 
 /* This node's address towards backends of other nodes; false: it has none of the family. */
 static __always_inline bool own_address(bool v4, struct addr *address)
@@ -91,7 +90,7 @@ static __always_inline int send(struct packet_ctx *ctx, const struct pkt *pkt, s
 	if (side == SIDE_CLIENT) {
 		to.destination = flow->backend;
 		to.destination_port = flow->backend_port;
-		if (flow->mode == FORWARDING_LOCAL) {
+		if (flow->mode != FORWARDING_SNAT) {
 			verdict = hand_to_stack(ctx, pkt, &to);
 			goto out;
 		}
@@ -119,22 +118,16 @@ static __always_inline int empty(__u64 view)
 	return decline(REASON_NO_BACKEND);
 }
 
-/* The flow of a packet that came to a service, known or new; NULL: `verdict` is the end. */
-static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct pkt *pkt,
-					    const struct frontend *frontend, int *verdict)
+/* A backend for a new flow, its id in `chosen`; NULL: `verdict` is the end. */
+static __always_inline struct backend *pick(const struct pkt *pkt, const struct frontend *frontend,
+					    __u32 *chosen, int *verdict)
 {
-	struct flow *flow = find_forth(pkt);
 	__u32 id = frontend->service;
-	struct service *service;
+	struct service *service = services.lookup(&id);
 	struct backend *backend;
-	__u32 view, chosen;
+	__u32 view;
 
-	if (flow && goes_on(flow, pkt, id))
-		return flow;
-	if (flow)
-		flow->state = FLOW_FREE;
 	*verdict = PACKET_NEXT;
-	service = services.lookup(&id);
 	if (!service)
 		return NULL;
 	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_OUTSIDE;
@@ -142,57 +135,107 @@ static __always_inline struct flow *balance(struct packet_ctx *ctx, const struct
 		*verdict = empty(service->view[view]);
 		return NULL;
 	}
-	chosen = choose(pkt, service, id, view);
-	backend = backends.lookup(&chosen);
-	if (!backend || !chosen) {
-		*verdict = decline(REASON_NO_BACKEND);
-		return NULL;
-	}
-	flow = begin(ctx, pkt, backend, chosen);
-	if (!flow)
-		*verdict = drop(REASON_NO_PORT);
-	return flow;
+	*chosen = choose(pkt, service, id, view);
+	backend = backends.lookup(chosen);
+	if (backend && *chosen)
+		return backend;
+	*verdict = decline(REASON_NO_BACKEND);
+	return NULL;
 }
 
-/* The flow of a packet from a client; NULL: `verdict` is the end, or the next filter's turn. */
-static __always_inline struct flow *from_client(struct packet_ctx *ctx, const struct pkt *pkt,
-						int *verdict)
+/* Is a packet to be wrapped for this backend? Not for one of this node; nor where it would no
+ * longer fit and may be cut to pieces: those pieces, which are not wrapped, would not either. */
+static __always_inline bool may_wrap(struct packet_ctx *ctx, const struct pkt *pkt,
+				     const struct addr *own, const struct backend *backend)
+{
+	if (backend->views & BACKEND_HERE)
+		return false;
+	return pkt->whole || fits(ctx, pkt, own, backend);
+}
+
+/* May the packet go on with this flow? One that a balancer handed over goes where that says. */
+static __always_inline bool belongs(const struct flow *flow, const struct pkt *pkt, __u32 service,
+				    const struct backend *handed)
+{
+	if (!handed)
+		return goes_on(flow, pkt, service);
+	return flow->backend_port == handed->port && same_address(&flow->backend, &handed->address);
+}
+
+/* A packet to a service, with its flow if it has one, or will have one; else with its end.
+ * `handed`: the backend that another node chose for it; NULL: none did. */
+static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt,
+				   const struct frontend *frontend, const struct backend *handed)
+{
+	bool wraps = frontend->flags & FRONTEND_DSR && !handed;
+	const struct backend *backend = handed;
+	struct dsr_row *row = NULL;
+	struct flow *flow;
+	struct addr own;
+	__u64 hash = 0;
+	__u32 id = 0;
+	int verdict;
+
+	if (wraps && own_address(pkt->v4, &own)) {
+		hash = dsr_hash(pkt);
+		row = dsr_row_of(hash);
+	}
+	if (row) {
+		id = dsr_recall(row, pkt, hash, frontend->service);
+		backend = id ? backends.lookup(&id) : NULL;
+		if (backend && may_wrap(ctx, pkt, &own, backend))
+			return wrap(ctx, pkt, &own, backend, id);
+	}
+	flow = find_forth(pkt);
+	if (flow && belongs(flow, pkt, frontend->service, handed))
+		return send(ctx, pkt, flow, SIDE_CLIENT);
+	if (flow)
+		flow->state = FLOW_FREE;
+	if (!backend) {
+		backend = pick(pkt, frontend, &id, &verdict);
+		if (!backend)
+			return verdict;
+		if (row && may_wrap(ctx, pkt, &own, backend)) {
+			dsr_remember(row, pkt, hash, backend, id);
+			return wrap(ctx, pkt, &own, backend, id);
+		}
+	}
+	flow = begin(ctx, pkt, backend, id);
+	if (!flow)
+		return drop(REASON_NO_PORT);
+	if (handed)
+		flow->mode = FORWARDING_DSR;
+	return send(ctx, pkt, flow, SIDE_CLIENT);
+}
+
+/* A packet that comes from a client, as far as one can see. */
+static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt *pkt)
 {
 	struct frontend_key key = {};
 	struct frontend *frontend;
+	__u32 flags = 0;
 
-	*verdict = PACKET_NEXT;
 	key.address = pkt->ends.destination;
 	key.port = pkt->ends.destination_port;
 	key.protocol = pkt->protocol;
-	frontend = find_frontend(&key, 0);
+	frontend = find_frontend(&key, 0, &flags);
 	if (!frontend)
-		return NULL;
-	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source)) {
-		*verdict = drop(REASON_SOURCE_RANGE);
-		return NULL;
-	}
-	return balance(ctx, pkt, frontend, verdict);
+		return is_services_own(flags) ? decline(REASON_NO_SERVICE_PORT) : PACKET_NEXT;
+	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source))
+		return drop(REASON_SOURCE_RANGE);
+	return balance(ctx, pkt, frontend, NULL);
 }
 
 /* A packet from outside, at either hook. */
 static __always_inline int receive(struct packet_ctx *ctx)
 {
-	enum side side = SIDE_BACKEND;
 	struct pkt pkt = {};
 	struct flow *flow;
-	int verdict;
 
 	if (!is_for_us(ctx) || !read_packet(ctx, &pkt))
 		return PACKET_NEXT;
 	flow = find_back_by_port(&pkt);
-	if (!flow) {
-		side = SIDE_CLIENT;
-		flow = from_client(ctx, &pkt, &verdict);
-		if (!flow)
-			return verdict;
-	}
-	return send(ctx, &pkt, flow, side);
+	return flow ? send(ctx, &pkt, flow, SIDE_BACKEND) : from_client(ctx, &pkt);
 }
 
 #endif

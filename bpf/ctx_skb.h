@@ -36,7 +36,7 @@ static __always_inline bool load(struct __sk_buff *ctx, __u32 at, void *to, __u3
 
 static __always_inline bool store(struct __sk_buff *ctx, __u32 at, const void *from, __u32 size)
 {
-	return !bpf_skb_store_bytes(ctx, at, from, size, 0);
+	return !bpf_skb_store_bytes(ctx, at, (void *)from, size, 0);
 }
 
 /* Octets of the frame. */

@@ -52,6 +52,7 @@ class FrontendFlag(IntEnum):
     """enum frontend_flag."""
 
     RANGES = 1
+    DSR = 2
 
 
 class View(IntEnum):
@@ -107,6 +108,8 @@ class AddressFlag(IntEnum):
 
     LOCAL = 1
     NODE_PORT = 2
+    CLUSTER_IP = 4
+    PEER = 8
 
 
 class PeerFlag(IntEnum):
@@ -136,6 +139,7 @@ class Forwarding(IntEnum):
 
     LOCAL = 0
     SNAT = 1
+    DSR = 2
 
 
 class FlowState(IntEnum):
@@ -169,6 +173,12 @@ class RowSize(IntEnum):
     WAYS = 8
 
 
+class DsrRowSize(IntEnum):
+    """enum dsr_row_size."""
+
+    WAYS = 4
+
+
 class NameKind(IntEnum):
     """enum name_kind."""
 
@@ -189,7 +199,11 @@ class Reason(IntEnum):
     NO_ROUTE = 6
     HOP_LIMIT = 7
     REWRITE = 8
-    BANDWIDTH = 9
+    TOO_BIG = 9
+    NOT_SERVED = 10
+    NO_SERVICE_PORT = 11
+    UNALLOCATED = 12
+    BANDWIDTH = 13
 
 
 class Edt(IntEnum):
@@ -495,6 +509,27 @@ class NodeAddress(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
+class CidrKey(msgspec.Struct, frozen=True, gc=False):
+    """struct cidr_key."""
+
+    SIZE: ClassVar[int] = 20
+    LAYOUT: ClassVar[Struct] = Struct("<I16s")
+    DIGEST: ClassVar[str] = "a5a304da"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("prefix", 0), Field("address", 4),)
+    prefix: int
+    address: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.prefix, self.address)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        prefix, address = cls.LAYOUT.unpack(data)
+        return cls(prefix, address)
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
@@ -646,6 +681,94 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         return cls(lock, crowded, _unpack("<8I", forth), _unpack("<8I", back), flow)
 
 
+class DsrFlow(msgspec.Struct, frozen=True, gc=False):
+    """struct dsr_flow."""
+
+    SIZE: ClassVar[int] = 32
+    LAYOUT: ClassVar[Struct] = Struct("<16s2sHIII")
+    DIGEST: ClassVar[str] = "c5978184"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("port", 16), Field("tag", 18), Field("backend", 20), Field("generation", 24), Field("used", 28),)
+    client: bytes
+    port: int
+    tag: int
+    backend: int
+    generation: int
+    used: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.client, self.port.to_bytes(2, "big"), self.tag, self.backend, self.generation, self.used)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        client, port, tag, backend, generation, used = cls.LAYOUT.unpack(data)
+        return cls(client, int.from_bytes(port, "big"), tag, backend, generation, used)
+
+
+class DsrRow(msgspec.Struct, frozen=True, gc=False):
+    """struct dsr_row."""
+
+    SIZE: ClassVar[int] = 128
+    LAYOUT: ClassVar[Struct] = Struct("<128s")
+    DIGEST: ClassVar[str] = "f4ff21b7"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("flow", 0),)
+    flow: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.flow)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
+class Hop(msgspec.Struct, frozen=True, gc=False):
+    """struct hop."""
+
+    SIZE: ClassVar[int] = 32
+    LAYOUT: ClassVar[Struct] = Struct("<QIH6s6s6x")
+    DIGEST: ClassVar[str] = "2c0f3d82"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("until", 0), Field("device", 8), Field("octets", 12), Field("source", 14), Field("destination", 20),)
+    until: int
+    device: int
+    octets: int
+    source: bytes
+    destination: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.until, self.device, self.octets, self.source, self.destination)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        until, device, octets, source, destination = cls.LAYOUT.unpack(data)
+        return cls(until, device, octets, source, destination)
+
+
+class Scratch(msgspec.Struct, frozen=True, gc=False):
+    """struct scratch."""
+
+    SIZE: ClassVar[int] = 256
+    LAYOUT: ClassVar[Struct] = Struct("<256s")
+    DIGEST: ClassVar[str] = "3a22186f"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("word", 0),)
+    word: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(_pack("<32Q", *self.word))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        word, = cls.LAYOUT.unpack(data)
+        return cls(_unpack("<32Q", word))
+
+
 class NameKey(msgspec.Struct, frozen=True, gc=False):
     """struct name_key."""
 
@@ -792,12 +915,16 @@ TABLES: dict[str, Table] = {
     "loads": Table("array", None, Load, "BPF_F_MMAPABLE"),
     "affinity": Table("lru_hash", AffinityKey, Affinity, "0"),
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
+    "cidrs": Table("lpm_trie", CidrKey, Range, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
     "reasons": Table("percpu_array", None, ReasonCount, "0"),
     "flows": Table("array", None, Row, "BPF_F_MMAPABLE"),
+    "dsr_flows": Table("array", None, DsrRow, "BPF_F_MMAPABLE"),
+    "hops": Table("array", None, Hop, "BPF_F_MMAPABLE"),
+    "scratches": Table("percpu_array", None, Scratch, "0"),
     "limits": Table("array", None, Limit, "BPF_F_MMAPABLE"),
     "pods": Table("hash", Addr, PodLimits, "BPF_F_NO_PREALLOC"),
     "limit_names": Table("hash", None, Name, "BPF_F_NO_PREALLOC"),

@@ -15,11 +15,15 @@
 #include "packet.h"
 #include "rewrite.h"
 #include "balance.h"
+#include "unwrap.h"
+#include "mss.h"
 
 /* tc ingress of a device. */
 int lb_in(struct __sk_buff *ctx)
 {
-	return receive(ctx);
+	int verdict;
+
+	return unwrap(ctx, &verdict) ? verdict : receive(ctx);
 }
 
 /* Does the backend answer this flow, or a client that came straight to it from the same port
@@ -34,7 +38,17 @@ static __always_inline bool is_answer(struct flow *flow, const struct pkt *pkt)
 	return false;
 }
 
-/* tc egress of a device: answers of backends on this node. */
+/* Does a packet that is no answer ask for a cluster IP that no service has? What has begun is
+ * not looked at any more: TCP pays with its first packet only. */
+static __always_inline bool is_lost(const struct pkt *pkt)
+{
+	if (pkt->protocol == IPPROTO_TCP && !(pkt->tcp & TCP_SYN))
+		return false;
+	return in_service_cidr(&pkt->ends.destination);
+}
+
+/* tc egress of a device: answers of backends on this node; and what asks for a cluster IP ends
+ * here, which would else follow the default route out of the cluster. */
 int lb_out(struct __sk_buff *ctx)
 {
 	struct ends to = {};
@@ -45,8 +59,10 @@ int lb_out(struct __sk_buff *ctx)
 		return PACKET_NEXT;
 	flow = find_back_by_client(&pkt);
 	if (!flow || !is_answer(flow, &pkt))
-		return PACKET_NEXT;
+		return is_lost(&pkt) ? drop(REASON_UNALLOCATED) : PACKET_NEXT;
 	touch(flow, &pkt, SIDE_BACKEND);
+	if (flow->mode == FORWARDING_DSR && pkt.tcp & TCP_SYN && !clamp_mss(ctx, &pkt))
+		return drop(REASON_REWRITE);
 	to.source = flow->frontend;
 	to.source_port = flow->frontend_port;
 	to.destination = pkt.ends.destination;

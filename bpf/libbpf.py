@@ -198,8 +198,18 @@ def test_run(program: int, packet: bytes, *, device: int = 0, repeat: int = 1) -
     that it seems to be on, in this thread's network namespace; 0: its loopback. Of `repeat` runs
     each gets what the one before made of the packet. Raises OSError.
     """
-    made = ctypes.create_string_buffer(len(packet) + 256)
     context = struct.pack("=11I", *[0] * 9, device, device)  # struct __sk_buff, up to ifindex
+    return _test_run(program, packet, context, repeat)
+
+
+def test_run_xdp(program: int, packet: bytes, *, device: int, repeat: int = 1) -> Ran:  # noqa: PT028
+    """The same for an XDP program; `device` has to be one that runs native XDP. Raises OSError."""
+    context = struct.pack("=6I", 0, len(packet), 0, device, 0, 0)  # struct xdp_md
+    return _test_run(program, packet, context, repeat)
+
+
+def _test_run(program: int, packet: bytes, context: bytes, repeat: int) -> Ran:
+    made = ctypes.create_string_buffer(len(packet) + 256)
     options = _TestRun(
         size=ctypes.sizeof(_TestRun),
         data_in=packet,

@@ -39,7 +39,10 @@ TABLE("lru_hash", struct affinity_key, struct affinity, affinity, MAX_affinity, 
 /* Sources that may reach a service's load balancer addresses. Agent. */
 TABLE("lpm_trie", struct range_key, struct range, ranges, MAX_ranges, BPF_F_NO_PREALLOC);
 
-/* This node's own addresses. Agent. */
+/* Where cluster IPs are taken from: ServiceCIDR objects. Agent. */
+TABLE("lpm_trie", struct cidr_key, struct range, cidrs, MAX_cidrs, BPF_F_NO_PREALLOC);
+
+/* This node's own addresses, and cluster IPs. Agent. */
 TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_NO_PREALLOC);
 
 /* What else the programs know of the node; one entry. Agent. */
@@ -57,6 +60,14 @@ TABLE("percpu_array", __u32, struct reason_count, reasons, MAX_reasons, 0);
 /* Connections from outside. Data path; the agent only reads. */
 TABLE("array", __u32, struct row, flows, MAX_flows, BPF_F_MMAPABLE);
 
+/* Connections whose answers do not come by. Data path; the agent only reads. */
+TABLE("array", __u32, struct dsr_row, dsr_flows, MAX_dsr_flows, BPF_F_MMAPABLE);
+
+/* Ways to backends. Data path. */
+TABLE("array", __u32, struct hop, hops, MAX_hops, BPF_F_MMAPABLE);
+
+/* Room for a program at work. Data path. */
+TABLE("percpu_array", __u32, struct scratch, scratches, MAX_scratches, 0);
 /* Bandwidth limits by number; 0 is nobody's. Agent: rates; data path: clocks and counts. */
 TABLE("array", __u32, struct limit, limits, MAX_limits, BPF_F_MMAPABLE);
 

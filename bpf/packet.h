@@ -8,6 +8,7 @@
 #include "service.h"
 
 #define FRAGMENT_MASK bpf_htons(0x3fff) /* more fragments, or an offset (RFC 791) */
+#define DONT_FRAGMENT bpf_htons(0x4000)
 
 enum tcp_flag {
 	TCP_FIN = 1,
@@ -27,10 +28,14 @@ struct pkt {
 	struct ends ends;
 	__u32 l4;     /* where TCP or UDP begins */
 	__u32 octets; /* of the IP packet */
+	__u32 device; /* where it is, by index; read once: clang would keep the address of the field,
+		       * and the verifier refuses to read a context but by its own offsets */
 	__u8 protocol;
 	__u8 tcp; /* enum tcp_flag; 0 for UDP */
 	__u8 hops;
 	__u8 v4;
+	__u8 tos;   /* or traffic class */
+	__u8 whole; /* it may not be fragmented */
 };
 
 static __always_inline bool read_v4(struct packet_ctx *ctx, struct pkt *pkt)
@@ -47,6 +52,8 @@ static __always_inline bool read_v4(struct packet_ctx *ctx, struct pkt *pkt)
 	pkt->ends.destination.word[3] = ip.daddr;
 	pkt->protocol = ip.protocol;
 	pkt->hops = ip.ttl;
+	pkt->tos = ip.tos;
+	pkt->whole = !!(ip.frag_off & DONT_FRAGMENT);
 	pkt->l4 = ETH_HLEN + ip.ihl * 4;
 	pkt->octets = bpf_ntohs(ip.tot_len);
 	pkt->v4 = 1;
@@ -63,6 +70,8 @@ static __always_inline bool read_v6(struct packet_ctx *ctx, struct pkt *pkt)
 	__builtin_memcpy(&pkt->ends.destination, &ip.daddr, sizeof(ip.daddr));
 	pkt->protocol = ip.nexthdr;
 	pkt->hops = ip.hop_limit;
+	pkt->tos = ip.priority << 4 | ip.flow_lbl[0] >> 4;
+	pkt->whole = 1;
 	pkt->l4 = ETH_HLEN + sizeof(ip);
 	pkt->octets = sizeof(ip) + bpf_ntohs(ip.payload_len);
 	return true;
@@ -75,6 +84,7 @@ static __always_inline bool read_packet(struct packet_ctx *ctx, struct pkt *pkt)
 	__be16 kind = kind_of(ctx);
 	__u32 end;
 
+	pkt->device = device_of(ctx);
 	if (kind == bpf_htons(ETH_P_IP)) {
 		if (!read_v4(ctx, pkt))
 			return false;

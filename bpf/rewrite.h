@@ -5,6 +5,7 @@
 #define TIDEGATE_REWRITE_H
 
 #include "route.h"
+#include "tunnel.h"
 
 /* bcc's own declaration lacks an argument (include/uapi/linux/bpf.h has four). */
 static long (*redirect_to_neighbour)(__u32 device, void *params, int size,
@@ -86,6 +87,85 @@ static __always_inline int forward(struct __sk_buff *ctx, const struct pkt *pkt,
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
 		return drop(REASON_REWRITE);
 	return redirect_to_neighbour(fib.ifindex, NULL, 0, 0);
+}
+
+/* What is needed to wrap a packet; beside all the rest it would not fit on the stack. */
+struct wrapping {
+	struct bpf_fib_lookup fib;
+	struct ends to;
+	union {
+		struct iphdr v4;
+		struct ipv6hdr v6;
+	};
+};
+
+/* NULL: never, but the verifier cannot know. */
+static __always_inline struct wrapping *wrapping(const struct addr *from,
+						 const struct backend *backend)
+{
+	__u32 zero = 0;
+	struct wrapping *room = (struct wrapping *)scratches.lookup(&zero);
+
+	if (!room)
+		return NULL;
+	__builtin_memset(room, 0, sizeof(*room));
+	room->to.source = *from;
+	room->to.destination = backend->address;
+	return room;
+}
+
+/* The way to the backend for the packet once it is wrapped (BPF_FIB_LKUP_RET_*). A packet put
+ * together of many is cut to size when it leaves. */
+static __always_inline long way_for_wrapped(struct __sk_buff *ctx, const struct pkt *pkt,
+					    struct wrapping *room)
+{
+	__u32 octets = is_merged(ctx) ? 0 : pkt->octets + outer_size(pkt);
+
+	return look_up_way(ctx, pkt, &room->to, octets, &room->fib);
+}
+
+/* Does the packet fit through that way? */
+static __always_inline bool fits(struct __sk_buff *ctx, const struct pkt *pkt,
+				 const struct addr *from, const struct backend *backend)
+{
+	struct wrapping *room = wrapping(from, backend);
+
+	return room && way_for_wrapped(ctx, pkt, room) != BPF_FIB_LKUP_RET_FRAG_NEEDED;
+}
+
+static __always_inline bool write_outer(struct __sk_buff *ctx, const struct pkt *pkt,
+					const struct addr *from, const struct backend *backend,
+					struct wrapping *room)
+{
+	__u64 flags = pkt->v4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+
+	if (bpf_skb_adjust_room(ctx, outer_size(pkt), BPF_ADJ_ROOM_MAC, flags))
+		return false;
+	if (pkt->v4) {
+		wrap_v4(&room->v4, pkt, from, backend);
+		return store(ctx, ETH_HLEN, &room->v4, sizeof(room->v4));
+	}
+	wrap_v6(&room->v6, pkt, from, backend);
+	return store(ctx, ETH_HLEN, &room->v6, sizeof(room->v6));
+}
+
+/* Wraps the packet for the backend's node and sends it. */
+static __always_inline int wrap(struct __sk_buff *ctx, const struct pkt *pkt,
+				const struct addr *from, const struct backend *backend, __u32 id)
+{
+	struct wrapping *room = wrapping(from, backend);
+	long answer;
+
+	if (pkt->hops <= 1)
+		return drop(REASON_HOP_LIMIT);
+	answer = room ? way_for_wrapped(ctx, pkt, room) : BPF_FIB_LKUP_RET_UNREACHABLE;
+	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return decline(REASON_TOO_BIG);
+	if (!room || (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH))
+		return drop(REASON_NO_ROUTE);
+	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, room))
+		return drop(REASON_REWRITE);
+	return redirect_to_neighbour(room->fib.ifindex, NULL, 0, 0);
 }
 
 #endif

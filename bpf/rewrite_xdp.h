@@ -6,6 +6,7 @@
 #define TIDEGATE_REWRITE_XDP_H
 
 #include "route.h"
+#include "tunnel.h"
 
 /* A checksum after what it covers has changed by `change`, of bpf_csum_diff. */
 static __always_inline __u16 changed(__u16 sum, __u64 change)
@@ -93,28 +94,29 @@ static __always_inline int hand_to_stack(struct xdp_md *ctx, const struct pkt *p
 
 /* May a frame go back to where it came from without a redirect? A veth leaves it lying until the
  * next one comes, unless its other end has an XDP program, too (veth_xdp_flush). */
-static __always_inline bool returns(struct xdp_md *ctx)
+static __always_inline bool returns(const struct pkt *pkt)
 {
-	struct device *device = find_device(ctx->ingress_ifindex);
+	struct device *device = find_device(pkt->device);
 
 	return device && device->flags & (DEVICE_RETURNS | DEVICE_GENERIC);
 }
 
 /* Can XDP send a frame from where it came to this device? */
-static __always_inline bool can_send(struct xdp_md *ctx, __u32 index)
+static __always_inline bool can_send(const struct pkt *pkt, __u32 index)
 {
-	struct device *from = find_device(ctx->ingress_ifindex);
+	struct device *from = find_device(pkt->device);
 	struct device *to = find_device(index);
 
 	if (!from || !to)
 		return false;
 	if (from->flags & DEVICE_GENERIC)
 		return to->flags & DEVICE_ETHERNET;
-	return to->flags & DEVICE_SENDS || (index == ctx->ingress_ifindex && returns(ctx));
+	return to->flags & DEVICE_SENDS || (index == pkt->device && returns(pkt));
 }
 
 /* Out of the device that the routes named, to the neighbour that they named. */
-static __always_inline int transmit(struct xdp_md *ctx, const struct bpf_fib_lookup *fib)
+static __always_inline int transmit(struct xdp_md *ctx, const struct pkt *pkt,
+				    const struct bpf_fib_lookup *fib)
 {
 	struct ethhdr *frame = reach(ctx, 0, sizeof(*frame));
 
@@ -122,7 +124,7 @@ static __always_inline int transmit(struct xdp_md *ctx, const struct bpf_fib_loo
 		return drop(REASON_REWRITE);
 	__builtin_memcpy(frame->h_dest, fib->dmac, ETH_ALEN);
 	__builtin_memcpy(frame->h_source, fib->smac, ETH_ALEN);
-	if (fib->ifindex == ctx->ingress_ifindex && returns(ctx))
+	if (fib->ifindex == pkt->device && returns(pkt))
 		return XDP_TX;
 	return bpf_redirect(fib->ifindex, 0);
 }
@@ -137,11 +139,93 @@ static __always_inline int forward(struct xdp_md *ctx, const struct pkt *pkt, st
 	if (pkt->hops <= 1)
 		return PACKET_NEXT;
 	answer = look_up_way(ctx, pkt, to, pkt->octets, &fib);
-	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !can_send(ctx, fib.ifindex))
+	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !can_send(pkt, fib.ifindex))
 		return PACKET_NEXT;
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
 		return drop(REASON_REWRITE);
-	return transmit(ctx, &fib);
+	return transmit(ctx, pkt, &fib);
+}
+
+/* How long a way is taken without asking the routes again. */
+#define HOP_NS (NSEC_PER_SEC / 4)
+
+/* The way to a backend; NULL: XDP has none. */
+static __always_inline struct hop *find_hop(struct xdp_md *ctx, const struct pkt *pkt,
+					    const struct addr *from, const struct backend *backend,
+					    __u32 id)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct bpf_fib_lookup fib = {};
+	struct hop *hop = hops.lookup(&id);
+	struct ends to;
+
+	if (!hop || (__s64)(hop->until - now) > 0)
+		return hop;
+	to.source = *from;
+	to.destination = backend->address;
+	if (look_up_way(ctx, pkt, &to, 0, &fib) != BPF_FIB_LKUP_RET_SUCCESS ||
+	    !can_send(pkt, fib.ifindex))
+		return NULL;
+	hop->device = fib.ifindex;
+	hop->octets = fib.mtu_result;
+	__builtin_memcpy(hop->source, fib.smac, ETH_ALEN);
+	__builtin_memcpy(hop->destination, fib.dmac, ETH_ALEN);
+	barrier();
+	hop->until = now + HOP_NS;
+	return hop;
+}
+
+/* The frame begins anew, with the outer header in it. */
+static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pkt,
+					const struct addr *from, const struct backend *backend,
+					const struct hop *hop)
+{
+	struct ethhdr *frame;
+	void *outer;
+
+	if (bpf_xdp_adjust_head(ctx, -(int)outer_size(pkt)))
+		return false;
+	frame = reach(ctx, 0, sizeof(*frame));
+	if (!frame)
+		return false;
+	__builtin_memcpy(frame->h_dest, hop->destination, ETH_ALEN);
+	__builtin_memcpy(frame->h_source, hop->source, ETH_ALEN);
+	frame->h_proto = bpf_htons(pkt->v4 ? ETH_P_IP : ETH_P_IPV6);
+	if (pkt->v4) {
+		outer = reach(ctx, ETH_HLEN, sizeof(struct iphdr));
+		if (outer)
+			wrap_v4(outer, pkt, from, backend);
+	} else {
+		outer = reach(ctx, ETH_HLEN, sizeof(struct ipv6hdr));
+		if (outer)
+			wrap_v6(outer, pkt, from, backend);
+	}
+	return outer;
+}
+
+/* Wraps the packet for the backend's node and sends it; what stands in the way is for tc. */
+static __always_inline int wrap(struct xdp_md *ctx, const struct pkt *pkt, const struct addr *from,
+				const struct backend *backend, __u32 id)
+{
+	struct hop *hop;
+
+	if (pkt->hops <= 1)
+		return PACKET_NEXT;
+	hop = find_hop(ctx, pkt, from, backend, id);
+	if (!hop || pkt->octets + outer_size(pkt) > hop->octets)
+		return PACKET_NEXT;
+	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, hop))
+		return drop(REASON_REWRITE);
+	if (hop->device == pkt->device && returns(pkt))
+		return XDP_TX;
+	return bpf_redirect(hop->device, 0);
+}
+
+/* Is there a way for a packet that will not fit? XDP leaves that to tc, too. */
+static __always_inline bool fits(struct xdp_md *ctx, const struct pkt *pkt, const struct addr *from,
+				 const struct backend *backend)
+{
+	return true;
 }
 
 #endif

@@ -13,7 +13,7 @@ static __always_inline long look_up_way(struct packet_ctx *ctx, const struct pkt
 					const struct ends *to, __u16 octets,
 					struct bpf_fib_lookup *fib)
 {
-	fib->ifindex = device_of(ctx);
+	fib->ifindex = pkt->device;
 	fib->l4_protocol = pkt->protocol;
 	fib->tot_len = octets;
 	if (pkt->v4) {

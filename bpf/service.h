@@ -37,8 +37,9 @@ static __always_inline bool in_node_netns(__u64 netns)
 }
 
 /* Node ports: `key` names an address of this node. A loopback address is the node's own only
- * for the node's own processes; to a pod it is the pod. */
-static __always_inline struct frontend *find_node_port(struct frontend_key *key, __u64 netns)
+ * for the node's own processes; to a pod it is the pod. `flags`: enum address_flag. */
+static __always_inline struct frontend *find_node_port(struct frontend_key *key, __u64 netns,
+						       __u32 *flags)
 {
 	struct node_address *local;
 
@@ -48,7 +49,10 @@ static __always_inline struct frontend *find_node_port(struct frontend_key *key,
 		key->address.word[3] = bpf_htonl(0x7f000001);
 	}
 	local = addresses.lookup(&key->address);
-	if (!local || !(local->flags & ADDRESS_NODE_PORT))
+	if (!local)
+		return NULL;
+	*flags = local->flags;
+	if (!(local->flags & ADDRESS_NODE_PORT))
 		return NULL;
 	key->address.word[3] = 0;
 	if (!is_v4(&key->address)) {
@@ -71,12 +75,31 @@ static __always_inline bool in_ranges(__u32 service, const struct addr *source)
 	return ranges.lookup(&key) != NULL;
 }
 
-/* NULL: no service's. Leaves `key` changed. */
-static __always_inline struct frontend *find_frontend(struct frontend_key *key, __u64 netns)
+/* NULL: no service's; `flags`, which comes zeroed, then says what the address is (enum
+ * address_flag). Leaves `key` changed. */
+static __always_inline struct frontend *find_frontend(struct frontend_key *key, __u64 netns,
+						      __u32 *flags)
 {
 	struct frontend *frontend = frontends.lookup(key);
 
-	return frontend ? frontend : find_node_port(key, netns);
+	return frontend ? frontend : find_node_port(key, netns, flags);
+}
+
+/* Is an address without a frontend a service's, so that only the port is wrong? Where it is
+ * this node's, too, whoever listens there answers. */
+static __always_inline bool is_services_own(__u32 flags)
+{
+	return flags & ADDRESS_CLUSTER_IP && !(flags & ADDRESS_LOCAL);
+}
+
+/* Could a service have this address? */
+static __always_inline bool in_service_cidr(const struct addr *address)
+{
+	struct cidr_key key = {};
+
+	key.prefix = 128;
+	key.address = *address;
+	return cidrs.lookup(&key) != NULL;
 }
 
 static __always_inline __u32 view_count(__u64 view)

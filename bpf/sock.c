@@ -58,6 +58,7 @@ enum outcome {
 	OUTCOME_BACKEND,
 	OUTCOME_REFUSE,
 	OUTCOME_DROP,
+	OUTCOME_NO_PORT, /* a cluster IP, and no port of its service */
 };
 
 static __always_inline __u32 choose(struct service *service, __u32 id, __u32 view, __u64 netns)
@@ -74,20 +75,21 @@ static __always_inline __u32 choose(struct service *service, __u32 id, __u32 vie
 }
 
 /* The frontend at the address and port that `to` names; NULL: no service's. */
-static __always_inline struct frontend *frontend_of(const struct bpf_sock_addr *ctx,
-						    const struct peer *to, __u64 netns)
+static __always_inline struct frontend *
+frontend_of(const struct bpf_sock_addr *ctx, const struct peer *to, __u64 netns, __u32 *flags)
 {
 	struct frontend_key key = {};
 
 	key.address = to->frontend;
 	key.port = to->frontend_port;
 	key.protocol = ctx->protocol;
-	return find_frontend(&key, netns);
+	return find_frontend(&key, netns, flags);
 }
 
-/* Where a new connection to this frontend goes. `to` comes zeroed but for the frontend's
- * address and port. */
-static __always_inline int translate(const struct frontend *frontend, struct peer *to, __u64 netns)
+/* Where a new connection to this frontend goes; `flags` are the address's without one. `to` comes
+ * zeroed but for the frontend's address and port. */
+static __always_inline int translate(const struct frontend *frontend, __u32 flags, struct peer *to,
+				     __u64 netns)
 {
 	struct service *service;
 	struct backend *backend;
@@ -95,7 +97,7 @@ static __always_inline int translate(const struct frontend *frontend, struct pee
 	__u64 list;
 
 	if (!frontend)
-		return OUTCOME_FOREIGN;
+		return is_services_own(flags) ? OUTCOME_NO_PORT : OUTCOME_FOREIGN;
 	id = frontend->service;
 	service = services.lookup(&id);
 	if (!service)
@@ -135,15 +137,20 @@ static __always_inline bool is_ours(const struct bpf_sock_addr *ctx)
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, struct peer *to)
 {
 	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct frontend *frontend;
+	__u32 flags = 0;
 
 	if (!ctx->sk)
 		return SOCK_PROCEED;
-	switch (translate(frontend_of(ctx, to, netns), to, netns)) {
+	frontend = frontend_of(ctx, to, netns, &flags);
+	switch (translate(frontend, flags, to, netns)) {
 	case OUTCOME_FOREIGN:
 		forget_connected(ctx->sk);
 		return SOCK_PROCEED;
 	case OUTCOME_REFUSE:
 		return refuse(REASON_NO_BACKEND);
+	case OUTCOME_NO_PORT:
+		return refuse(REASON_NO_SERVICE_PORT);
 	case OUTCOME_DROP:
 		into_the_void(to);
 		break;
@@ -211,14 +218,15 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, struct peer *to
 	struct frontend *frontend;
 	struct peers *peers;
 	struct peer *stale;
+	__u32 flags = 0;
 
 	if (!ctx->sk)
 		return SOCK_PROCEED;
-	frontend = frontend_of(ctx, to, netns);
+	frontend = frontend_of(ctx, to, netns, &flags);
 	peers = unconnected.sk_storage_get(ctx->sk, 0, 0);
 	if (peers && frontend && same_as_before(peers, frontend, to))
 		return SOCK_PROCEED;
-	switch (translate(frontend, to, netns)) {
+	switch (translate(frontend, flags, to, netns)) {
 	case OUTCOME_FOREIGN:
 		/* Talked to by its own address from now on: replies keep it. */
 		stale = peers ? peer_by_backend(peers, &to->frontend, to->frontend_port) : NULL;
@@ -227,6 +235,8 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, struct peer *to
 		return SOCK_PROCEED;
 	case OUTCOME_REFUSE:
 		return refuse(REASON_NO_BACKEND);
+	case OUTCOME_NO_PORT:
+		return refuse(REASON_NO_SERVICE_PORT);
 	case OUTCOME_DROP:
 		into_the_void(to);
 		break;

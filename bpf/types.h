@@ -28,6 +28,7 @@ enum frontend_type {
 
 enum frontend_flag {
 	FRONTEND_RANGES = 1, /* only sources in `ranges` may come in */
+	FRONTEND_DSR = 2,    /* backends of other nodes answer the client themselves */
 };
 
 struct frontend_key {
@@ -146,12 +147,20 @@ struct range {
 };
 
 enum address_flag {
-	ADDRESS_LOCAL = 1,     /* one of this node's own */
-	ADDRESS_NODE_PORT = 2, /* accepts node ports */
+	ADDRESS_LOCAL = 1,      /* one of this node's own */
+	ADDRESS_NODE_PORT = 2,  /* accepts node ports */
+	ADDRESS_CLUSTER_IP = 4, /* of a service */
+	ADDRESS_PEER = 8,       /* another node's: it may hand over packets for pods of this one */
 };
 
 struct node_address {
 	__u32 flags; /* enum address_flag */
+};
+
+/* A range that cluster IPs are taken from. */
+struct cidr_key {
+	__u32 prefix; /* bits of the address that count */
+	struct addr address;
 };
 
 /* Values that change while programs run; those that do not are compile-time constants. */
@@ -207,6 +216,7 @@ struct device {
 enum forwarding {
 	FORWARDING_LOCAL = 0, /* the backend is on this node: destination rewritten, handed up */
 	FORWARDING_SNAT = 1,  /* both ends rewritten; the answers come back through this node */
+	FORWARDING_DSR = 2,   /* wrapped for the backend's node, which answers the client itself */
 };
 
 enum flow_state {
@@ -268,6 +278,42 @@ struct row {
 	struct flow flow[8];
 };
 
+/* A connection whose packets are wrapped for a backend elsewhere: what keeps it with its backend,
+ * and no more, since only the client's half comes by. `tag` stands for the frontend, and checks
+ * the rest: an entry that two programs wrote at once belongs to nobody. */
+struct dsr_flow {
+	struct addr client;
+	__be16 port; /* of the client */
+	__u16 tag;   /* 0: free */
+	__u32 backend;
+	__u32 generation; /* of the backend */
+	__u32 used;       /* at the last packet: CLOCK_MONOTONIC in units of 2^30 ns */
+};
+
+/* Flows whose client and frontend hash here: two cache lines. */
+enum dsr_row_size {
+	DSR_WAYS = 4,
+};
+
+struct dsr_row {
+	struct dsr_flow flow[4];
+};
+
+/* The way to a backend as XDP found it last, by backend id. */
+struct hop {
+	__u64 until;  /* ns of CLOCK_MONOTONIC; asked again from then on */
+	__u32 device; /* its index */
+	__u16 octets; /* of the largest IP packet */
+	__u8 source[6];
+	__u8 destination[6];
+	__u8 pad[6];
+};
+
+/* What the 512 bytes of a program's stack have no room for; nothing lasts in it. */
+struct scratch {
+	__u64 word[32];
+};
+
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */
 enum name_kind {
 	NAME_SERVICE = 0, /* "namespace/name/port/protocol/family", by service id */
@@ -295,7 +341,11 @@ enum reason {
 	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
 	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
 	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
-	REASON_BANDWIDTH = 9,        /* dropped: a pod's queue at its bandwidth limit is full */
+	REASON_TOO_BIG = 9,          /* dropped: too long for the way once it is wrapped */
+	REASON_NOT_SERVED = 10,      /* dropped: handed over by a node for no service known here */
+	REASON_NO_SERVICE_PORT = 11, /* refused: the service at this cluster IP has no such port */
+	REASON_UNALLOCATED = 12,     /* dropped: an address of a ServiceCIDR that no service has */
+	REASON_BANDWIDTH = 13,       /* dropped: a pod's queue at its bandwidth limit is full */
 };
 
 struct reason_count {

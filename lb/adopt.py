@@ -72,10 +72,11 @@ def adopt(found: Found, placer: Placer) -> Strays:
 
 def _adopt_unit(placed: Placed, found: Found, placer: Placer) -> None:
     placer.services.restore(placed.service)
+    restore, use = placer.backends.restore, placer.names.use_known
     for spot in placed.backends.values():
-        placer.backends.restore(spot.id)
-        spot.node = placer.names.use(NameKind.NODE, found.names.get((NameKind.NODE, spot.node), ""))
-        spot.zone = placer.names.use(NameKind.ZONE, found.names.get((NameKind.ZONE, spot.zone), ""))
+        restore(spot.id)
+        spot.node = use(NameKind.NODE, spot.node)
+        spot.zone = use(NameKind.ZONE, spot.zone)
     placed.extents = _adopt_lines(placed.service, found, placer)
 
 

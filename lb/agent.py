@@ -22,21 +22,29 @@ from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices
-from lb.errors import KernelRefused
+from lb.errors import KernelRefused, TidegateError
+from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
-from lb.here import Addresses, Identity
+from lb.here import Addresses, Identity, ServiceRanges
 from lb.letterbox import Letterbox
 from lb.limits.manager import Bandwidth
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
 from lb.reserved import reserve
+from lb.serving.answer import Answer
+from lb.serving.pages import metrics_port
+from lb.serving.ports import Ports
 from lb.show import counted
+from lb.sources import Api
 from lb.status import differences, status
 from lb.tables import in_kernel
+from lb.telling import tell
 from lb.xdp import Xdp
 
 log = logging.getLogger("tidegate")
 
+FAREWELL_SECONDS = 2.0
+"""For the last events to reach the API server, while the agent ends."""
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
 
@@ -50,10 +58,14 @@ class Agent:
         ground: Ground,
         letterbox: Letterbox,
         stop: threading.Event,
+        *,
+        api: Api | None = None,
     ) -> None:
         self._settings, self._ground = settings, ground
         self._stop = stop
-        self._failed: KernelRefused | None = None
+        self._api = api
+        self._events = Recorder(None if api is None else api.send, os.uname().nodename)
+        self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
         note = reserve()
@@ -77,10 +89,19 @@ class Agent:
         identity = Identity(self._pins.open_array("node"), netns.cookie())
         identity.update(settings.node_ips)
         self.controller = Controller(
-            settings, reconciler, addresses, self._reap, identify=identity.update
+            settings,
+            reconciler,
+            addresses,
+            self._reap,
+            identify=identity.update,
+            allocate=ServiceRanges(self._pins.open_hash("cidrs")).update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._bandwidth = Bandwidth(settings, self._pins, told=self.controller.note)
+        self._ports = Ports(
+            settings, self.controller, self.fail, self._metrics(), self._events.record
+        )
+        self.controller.followers += [tell, self._events.follow]
         letterbox.lead_to(self._bandwidth.beside(self.controller))
 
     def run(self) -> None:
@@ -91,7 +112,8 @@ class Agent:
         self._look_at_devices()
         server.start()
         self._reaper.start()
-        self._serve_metrics()
+        self._ports.start()
+        self._events.record(of_node(self._settings.node_name, "Starting"))
         for target, name in (
             (self._watch_devices, "devices"),
             (self._begin, "begin"),
@@ -101,12 +123,20 @@ class Agent:
         try:
             self.controller.run(self._stop)
         finally:
+            self._ports.stop()
             server.shutdown()
             server.server_close()
             self._settings.api_socket.unlink(missing_ok=True)
+            self._events.flush(FAREWELL_SECONDS)
         if self._failed is not None:
             raise self._failed
         log.info("stopped; the data path stays")
+
+    def fail(self, error: TidegateError) -> None:
+        """End with this error. For any thread."""
+        log.critical("%s", error)
+        self._failed = error
+        self._end()
 
     def _open_door(self) -> Server:
         path = self._settings.api_socket
@@ -115,15 +145,21 @@ class Agent:
         except OSError as error:
             raise KernelRefused(f"--api-socket {path}: {error.strerror or error}") from error
 
-    def _serve_metrics(self) -> None:
+    def _metrics(self) -> Answer | None:
         if self._settings.metrics is None:
-            return
-        from lb.limits.metrics import LimitsCollector  # noqa: PLC0415 - likewise
-        from lb.metrics import TidegateCollector, serve  # noqa: PLC0415 - who switched it off pays not
+            return None
+        # Who switched it off does not pay for it.
+        from lb.limits.metrics import LimitsCollector  # noqa: PLC0415
+        from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415
+        from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
-        collector = TidegateCollector(self.controller, drops, lambda: self._reaper.ended)
-        serve(collector, self._settings.metrics, LimitsCollector(self._bandwidth.rows))
+        scrape = scraper(
+            TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
+            KubeProxyCollector(self.controller, lambda: self._ports.asked, self._api),
+            LimitsCollector(self._bandwidth.rows),
+        )
+        return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 
     def _attach(self) -> None:
         settings, programs = self._settings, self._ground.programs
@@ -188,9 +224,7 @@ class Agent:
                 self._attach()
             self._start_devices()
         except KernelRefused as error:
-            log.critical("%s", error)
-            self._failed = error
-            self._end()
+            self.fail(error)
             return
         self._await_synced()
         self._bandwidth.start()
@@ -235,6 +269,7 @@ class Agent:
         features = {
             "north-south": self._devices.feature(families),
             "xdp": self._xdp.feature(),
+            **self._ports.features(),
             "bandwidth": self._bandwidth.feature(),
         }
         with controller.lock:

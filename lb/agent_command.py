@@ -6,49 +6,45 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
-from lb.config import RING_SLOTS, Settings, listen, node_ips, node_name, ring_slots, table_sizes
+from lb import __version__, logs
+from lb.config import RING_SLOTS, Settings, node_ips, node_name, ring_slots, table_sizes
 from lb.errors import BadInput, TidegateError
 from lb.ground import Ground
+from lb.kubeproxy import encode
+from lb.kubeproxy.effective import Effective, effective
+from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, LOGGING
+from lb.kubeproxy.settings import settings as of_configuration
 from lb.letterbox import reading
-from lb.nodeports import read_setting
-from lb.options import API_SOCKET, BPFFS, CGROUP, default_cgroup
+from lb.model import Way
+from lb.options import (
+    API_SOCKET,
+    BPFFS,
+    CGROUP,
+    default_cgroup,
+    kube_proxy_flags,
+    optional_value,
+)
+from lb.reading import DOCUMENT, WHERE, Command, from_file
 from lb.tables import SIZES
 
 _PATH = click.Path(path_type=Path)
 
 LATER = {
-    "pod_devices": "auto", "forwarding": "snat", "dsr_dispatch": "ipip", "algorithm": "maglev",
-    "cluster_cidr": "", "detect_local_mode": "ClusterCIDR", "masquerade_all": "false",
-    "healthz_bind_address": "0.0.0.0:10256",
+    "pod_devices": "auto", "dsr_dispatch": "ipip", "algorithm": "maglev",
 }  # fmt: skip
 """Flags of the contract that this version takes and has no use for yet; each says so when given."""
 
 
-def _from_file(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Flags from a YAML file: `node-name: n1`. Those on the command line win."""
-    if path is None:
-        return None
-    try:
-        found = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
-    except (OSError, yaml.YAMLError) as error:
-        raise click.BadParameter(f"{path}: {str(error).replace(chr(10), ' ')}") from error
-    if not isinstance(found, dict):
-        raise click.BadParameter(f"{path}: not a mapping of flags to values")
-    known = {parameter.name for parameter in context.command.params}
-    values: dict[str, Any] = {}
-    for name, value in found.items():
-        field = str(name).replace("-", "_")
-        if field not in known:
-            raise click.BadParameter(f"{path}: {name}: no such flag")
-        values[field] = ",".join(map(str, value)) if isinstance(value, list) else value
-    context.default_map = values
-    return path
+KUBERNETES = "1.36"
+"""The version of Kubernetes whose kube-proxy is followed."""
+
+log = logging.getLogger("tidegate")
 
 
 def _later(function: Any) -> Any:
@@ -58,22 +54,19 @@ def _later(function: Any) -> Any:
     return function
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--config",
     type=_PATH,
     is_eager=True,
     expose_value=False,
-    callback=_from_file,
-    help="YAML file with these flags; the command line wins.",
+    callback=from_file,
+    help="YAML file with these flags, where the command line wins; or a KubeProxyConfiguration.",
 )
 @click.option(
     "--manifests",
     type=_PATH,
     help="Watch a directory of YAML or JSON manifests in place of an API server.",
-)
-@click.option(
-    "--kubeconfig", default="", help="How to reach the API server.  [default: in-cluster]"
 )
 @click.option("--master", default="", help="URL of the API server; wins over the kubeconfig.")
 @click.option(
@@ -104,30 +97,12 @@ def _later(function: Any) -> Any:
     help="Before the stack: in the driver, in front of the kernel's own, or by tc alone.",
 )
 @click.option(
-    "--nodeport-addresses",
-    default="",
-    metavar="CIDR,...|primary",
-    help="Addresses that accept node ports.  [default: as --proxy-mode has it]",
-)
-@click.option(
-    "--proxy-mode",
-    type=click.Choice(["", "iptables", "ipvs", "nftables"]),
-    default="",
-    help="Whose defaults to follow where kube-proxy's modes differ.",
-)
-@click.option(
-    "--iptables-localhost-nodeports",
-    type=bool,
-    default=True,
+    "--forwarding",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.SNAT.value,
     show_default=True,
-    help="Node ports on 127.0.0.1 for the node's own processes.",
-)
-@click.option(
-    "--metrics-bind-address",
-    default="127.0.0.1:10249",
-    show_default=True,
-    metavar="ADDRESS:PORT",
-    help="Where Prometheus metrics are served; empty: nowhere.",
+    help="To backends of other nodes: in this node's name, or so that they answer the client "
+    "themselves; hybrid does that for TCP.",
 )
 @CGROUP
 @BPFFS
@@ -200,26 +175,92 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
 )
-@click.option("-v", "--verbosity", default=0, show_default=True, help="More logs from 2 on.")
+@kube_proxy_flags
+@optional_value(
+    "--cleanup", type=bool, default=False, help="Take everything off this node, and end."
+)
+@optional_value("--init-only", type=bool, default=False, help="Do only what needs root, and end.")
+@click.option("--write-config-to", type=_PATH, help="Write the configuration in force, and end.")
+@click.version_option(
+    __version__, message=f"Tidegate %(version)s, in place of kube-proxy {KUBERNETES}"
+)
 @_later
 @click.pass_context
 def agent(context: click.Context, /, **flags: Any) -> None:
-    """Serve this node until told to stop; the data path stays when the agent goes."""
-    level = logging.DEBUG if flags["verbosity"] >= 2 else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s")
-    for name in LATER:
-        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            flag = "--" + name.replace("_", "-")
-            logging.getLogger("tidegate").warning("%s has no use in this version yet", flag)
+    """Serve this node until told to stop; the data path stays when the agent goes.
+
+    Takes all flags of kube-proxy, too, and its configuration file.
+    """
     try:
-        _serve(_settings(flags))
+        given = _given(context, flags)
+        where = context.meta.get(WHERE)
+        found = effective(given, context.meta.get(DOCUMENT), str(where or ""))
+        logs.set_up(found.configuration.logging.format, found.configuration.logging.verbosity)
+        for line in found.lines:
+            log.warning("%s", line)
+        for name in LATER:
+            if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+                log.warning("--%s has no use in this version yet", name.replace("_", "-"))
+        if flags["write_config_to"] is not None:
+            _write(flags["write_config_to"], encode.text(found.configuration))
+        elif flags["cleanup"]:
+            _clean(flags["bpffs"])
+        elif flags["init_only"]:
+            _initialise(flags["bpffs"])
+        else:
+            _protect(found.configuration.oom_score_adj)
+            is_kube_proxys = DOCUMENT in context.meta
+            _serve(_settings(flags, found), where if is_kube_proxys else None)
     except TidegateError as error:
-        click.echo(f"tidegate: {error}", err=True)
+        click.echo(f"{context.command_path.split()[0]}: {error}", err=True)
         sys.exit(error.status)
 
 
-def _settings(flags: dict[str, Any]) -> Settings:
-    if flags["manifests"] is not None and (flags["kubeconfig"] or flags["master"]):
+def _given(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """kube-proxy's flags that were set, by their names."""
+    names = [flag.name for flag in (*FLAGS, *LOGGING)] + [*DEPRECATED, *GONE]
+    found = {}
+    for name in names:
+        field = name.replace("-", "_")
+        if context.get_parameter_source(field) is not click.core.ParameterSource.DEFAULT:
+            value = flags[field]
+            found[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise BadInput(f"--write-config-to {path}: {error.strerror}") from error
+    log.info("wrote %s", path)
+
+
+def _clean(bpffs: Path) -> None:
+    from lb.looking import clean  # noqa: PLC0415
+
+    for one in clean(bpffs):
+        log.info("removed %s", one)
+
+
+def _initialise(bpffs: Path) -> None:
+    from lb.looking import prepare  # noqa: PLC0415
+
+    prepare(bpffs)
+    log.info("%s is mounted, and the ports for masquerading are reserved", bpffs)
+
+
+def _protect(score: int) -> None:
+    """From the kernel's hand when memory runs out; proc(5), oom_score_adj."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(score))
+    except OSError as error:
+        log.info("oomScoreAdj %d: %s", score, error.strerror)
+
+
+def _settings(flags: dict[str, Any], found: Effective) -> Settings:
+    part = of_configuration(found.configuration)
+    if flags["manifests"] is not None and (part["kubeconfig"] or flags["master"]):
         raise BadInput("--manifests stands in place of --kubeconfig and --master: give one of them")
     cgroup = default_cgroup(flags["cgroup"], required=True)
     assert cgroup is not None  # noqa: S101 - required
@@ -229,17 +270,14 @@ def _settings(flags: dict[str, Any]) -> Settings:
         "ranges": flags["max_source_ranges"], "affinity": flags["max_affinity"],
         "rings": flags["max_rings"], "limits": flags["max_limits"],
     }  # fmt: skip
+    override = flags["name"] or found.configuration.hostname_override
     return Settings(
         manifests=flags["manifests"],
-        kubeconfig=flags["kubeconfig"],
         master=flags["master"],
-        node_name=node_name(flags["name"], os.uname().nodename),
+        node_name=node_name(override, os.uname().nodename),
         node_ips=node_ips(flags["node_ip"]),
-        nodeport_addresses=read_setting(flags["nodeport_addresses"]),
-        proxy_mode=flags["proxy_mode"],
-        localhost_nodeports=flags["iptables_localhost_nodeports"],
-        metrics=listen(flags["metrics_bind_address"], "--metrics-bind-address"),
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
+        forwarding=Way(flags["forwarding"]),
         xdp=flags["xdp"],
         cgroup=cgroup,
         bpffs=flags["bpffs"],
@@ -248,17 +286,23 @@ def _settings(flags: dict[str, Any]) -> Settings:
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
         sizes=table_sizes(sizes),
+        **part,
     )
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, watched: Path | None) -> None:
     # Each of these imports takes a while; the compiler, and then the source, work meanwhile.
     ground = Ground(settings)
     source, stop = _source(settings), threading.Event()
     letterbox = reading(source, stop)
     from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
-    Agent(settings, ground, letterbox, stop).run()
+    agent = Agent(settings, ground, letterbox, stop, api=getattr(source, "api", None))
+    if watched is not None:
+        from lb.rewritten import end_when_rewritten  # noqa: PLC0415
+
+        end_when_rewritten(watched, agent.fail)
+    agent.run()
 
 
 def _source(settings: Settings) -> Any:
@@ -272,5 +316,6 @@ def _source(settings: Settings) -> Any:
         kubeconfig=settings.kubeconfig,
         master=settings.master,
         node_name=settings.node_name,
+        all_nodes=settings.forwarding is not Way.SNAT,
         pods=settings.bandwidth != "off",
     )

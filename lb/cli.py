@@ -19,6 +19,7 @@ from lb import __version__
 from lb.agent_command import agent
 from lb.errors import TidegateError
 from lb.options import API_SOCKET, BPFFS, CGROUP, OUTPUT, default_cgroup
+from lb.reading import KUBE_PROXY
 
 
 def _answers(function: Callable[..., int]) -> Callable[..., None]:
@@ -219,16 +220,28 @@ def cleanup(bpffs: Path, cgroup: Path | None, api_socket: Path, output: str, dev
 
 
 def main() -> None:
-    """The program. Wrong usage is one line, too, and exit status 2."""
+    """The program; called by kube-proxy's name, it is the agent."""
+    if Path(sys.argv[0]).name == KUBE_PROXY:
+        kube_proxy()
+    _run(tidegate, "tidegate")
+
+
+def kube_proxy() -> None:
+    """The agent under kube-proxy's name."""
+    _run(agent, KUBE_PROXY)
+
+
+def _run(command: click.Command, name: str) -> None:
+    """Wrong usage is one line, too, and exit status 2."""
     try:
-        sys.exit(tidegate(prog_name="tidegate", standalone_mode=False))
+        sys.exit(command(prog_name=name, standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "tidegate"
-        click.echo(f"tidegate: {error.format_message()} See {command} --help.", err=True)
+        path = context.command_path if context is not None else name
+        click.echo(f"{name}: {error.format_message()} See {path} --help.", err=True)
         sys.exit(2)
     except click.Abort:
         sys.exit(130)

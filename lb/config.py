@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
+from lb.local import Detection
+from lb.model import Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
@@ -53,14 +55,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node_name: str
     node_ips: tuple[Address, ...] = ()
     """Empty: from the Node object, else from the devices with a default route."""
+    bind_address: Address | None = None
+    """kube-proxy's: in its family, the node's own address in place of the Node object's."""
     nodeport_addresses: tuple[str, ...] = ()
     proxy_mode: str = ""
     """kube-proxy's word; decides only defaults where its modes differ."""
     localhost_nodeports: bool = True
     metrics: Listen | None = None
     """Where metrics are served; None: nowhere."""
+    healthz: Listen | None = None
+    """Where `/healthz` and `/livez` are served; None: nowhere."""
+    must_listen: bool = False
+    """End the agent where one of these two addresses cannot be had."""
+    stale_seconds: float = 60.0
+    """How old a change that is not applied may get before the node is not healthy."""
+    detection: Detection = Detection()
+    """How packets of this cluster's pods are told from others."""
+    masquerade_all: bool = False
+    """Traffic to cluster IPs gets this node's address."""
+    external_ips: bool = True
+    """Are `spec.externalIPs` served? (Feature gate AllowServiceExternalIPs, KEP-5707)."""
+    configuration: dict[str, Any] = {}
+    """The KubeProxyConfiguration in force, as `/configz` shows it."""
     devices: tuple[str, ...] = ()
     """Where traffic from outside enters; empty: devices with a default route."""
+    forwarding: Way = Way.SNAT
+    """How a backend of another node is reached, where the service does not say."""
     xdp: str = "auto"
     """`auto`, `native`, `generic` or `off`."""
     cgroup: Path
@@ -132,6 +152,8 @@ def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
             raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
         fits[name] = -(-count // PER_ENTRY.get(name, 1))
     fits["loads"] = fits["backends"]
+    # Beside the node's own there, every service's cluster IP.
+    fits["addresses"] += fits["services"] - SIZES["services"]
     fits["limit_names"] = fits["limits"]
     # A service has a name in each family, and nodes and zones have theirs.
     fits["names"] = fits["services"] + 32768

@@ -13,16 +13,21 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
-from lb.address import ANY, Address, family
+from lb.address import ANY, Address, Family, Prefix, family, show
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
-from lb.model import Change, Protocol, ServiceName
+from lb.local import Mode, local
+from lb.model import Change, Kind, Protocol, ServiceName
 from lb.plan import Here, Plan, Unit, plan
+from lb.progress import Progress
 from lb.reaper import Place, Work
 from lb.reconcile import Failing, Outcome, Reconciler
 from lb.sources import Report
 from lb.store import Store
+from lb.turn import Follower, Turn
 
 log = logging.getLogger("tidegate.controller")
 
@@ -33,7 +38,7 @@ PIECE = 500
 class Controller:
     """The inbox of all sources, and the loop. Times are seconds of the monotonic clock."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is put together from
         self,
         settings: Settings,
         reconciler: Reconciler,
@@ -41,21 +46,31 @@ class Controller:
         reap: Callable[[Work], None],
         *,
         identify: Callable[[Collection[Address]], None] = lambda _: None,
+        allocate: Callable[[Collection[Prefix]], object] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.reconciler = reconciler
         self.addresses = addresses
-        self.store = Store(settings.node_name)
-        self.here = Here(settings.node_name, "", one_of_each(settings.node_ips))
+        self.progress = Progress(settings.stale_seconds)
+        self.store = Store(settings.node_name, since=self.progress.started)
+        self.here = Here(
+            settings.node_name, "", one_of_each(settings.node_ips), settings.forwarding
+        )
+        self.pods = local(settings.detection, ())
+        """Which packets come from pods, for clients whose sockets are not seen."""
         self.reports: dict[str, Report] = {}
         self.is_synced = False
         self.revision = 0
         """Moves on with every turn that changed anything: objects, maps, or what is wrong."""
+        self.writes = 0
+        """Units and frontends that were written or removed, since the start."""
         self.error = ""
         """What went wrong with the node itself; empty if nothing."""
         self.lock = threading.Condition()
         """Guards everything here; notified when `revision` moves on."""
-        self._reap, self._identify = reap, identify
+        self.followers: list[Follower] = []
+        """Told under the lock, after each turn, what it did."""
+        self._reap, self._identify, self._allocate = reap, identify, allocate
         self._inbox: list[Change] = []
         self._held: list[tuple[Address, str]] | None = None
         self._known: list[tuple[Address, str]] = []
@@ -69,6 +84,7 @@ class Controller:
 
     def changed(self, changes: Sequence[Change]) -> None:
         """More changes for the next turn."""
+        self.progress.queued()
         with self.lock:
             self._inbox += changes
         self._wake.set()
@@ -97,6 +113,13 @@ class Controller:
         with self.lock:
             self._news = True
         self._wake.set()
+
+    def pending(self) -> dict[Kind, int]:
+        """Changes that wait for the next turn, by kind. The caller holds the lock."""
+        found = dict.fromkeys(Kind, 0)
+        for change in self._inbox:
+            found[change.key.kind] += 1
+        return found
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -129,18 +152,43 @@ class Controller:
                 if self._news:
                     self._move_on()
                 return
-            everything = self._look_around(anew=touched.node or not self.is_synced)
+            self.progress.taken()
+            began = time.monotonic()
+            anew = touched.node or touched.peers or touched.cidrs or not self.is_synced
+            everything = self._look_around(anew=anew)
             before = dict(self.reconciler.failing)
             first = not self.is_synced
             if first:
                 outcome = self._first(now)
             else:
-                names = self.store.names() if everything else touched.services
+                names = self.store.names() if everything else touched.services.keys()
                 outcome = self._apply(names | self.reconciler.due(now), now)
+            self.writes += outcome.writes
             told |= self._news or everything or first
             if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
                 self._move_on()
-            self._tell_failures(before)
+            seconds = time.monotonic() - began
+            failing = self.reconciler.failing
+            if not self.error:
+                self.progress.applied(
+                    set(Family) if everything or first else touched.families,
+                    seconds,
+                    touched.triggers,
+                    full=everything or first,
+                    failing={unit.service for unit in failing},
+                )
+            done = Turn(
+                causes={} if first else touched.services,
+                services=self.store.names() if first else touched.services,
+                first=first,
+                refused=self.store.all_refused() if first else touched.refused,
+                failed={u: one.error for u, one in failing.items() if u not in before},
+                recovered=before.keys() - failing.keys(),
+                writes=outcome.writes,
+                seconds=seconds,
+            )
+            for follower in self.followers:
+                follower(done)
         self._after(outcome)
 
     def _move_on(self) -> None:
@@ -162,22 +210,40 @@ class Controller:
             outcome.lost += one.lost
             outcome.appeared += one.appeared
         self.reconciler.prune(now)
+        self._write_addresses(self.addresses.complete)
         self.is_synced = True
         # The objects of now live long: the collector need never walk them.
         gc.freeze()
-        log.info("synced: %d services, %d writes", len(wanted | known), outcome.writes)
         return outcome
 
     def _apply(self, names: Collection[ServiceName], now: float) -> Outcome:
         due = self.reconciler.next_retry()
         if not names and (due is None or due > now):
             return Outcome(0, [], [])
-        return self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+        outcome = self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+        self._write_addresses(lambda: self.addresses.serve(self._cluster_ips(names)))
+        return outcome
+
+    def _cluster_ips(self, names: Collection[ServiceName]) -> dict[ServiceName, list[Address]]:
+        found = {name: self.store.service(name) for name in names}
+        return {name: [*one.cluster_ips.values()] if one else [] for name, one in found.items()}
+
+    def _write_addresses(self, write: Callable[[], object]) -> None:
+        """What fails is due at each look around, and `error` brings that about."""
+        try:
+            write()
+        except OSError as error:
+            self.error = f"addresses: {error}"
+            self._news = True
 
     def plans(self, name: ServiceName) -> tuple[Plan, ...]:
         """What the maps should hold of a service now; nothing if it is not there."""
         service = self.store.service(name)
-        return () if service is None else plan(service, self.store.slices(name), self.here)
+        if service is None:
+            return ()
+        if service.external_ips and not self.settings.external_ips:
+            service = replace(service, external_ips=())
+        return plan(service, self.store.slices(name), self.here)
 
     def _look_around(self, *, anew: bool) -> bool:
         """Follow the node's own state; True: every plan may have changed."""
@@ -186,27 +252,55 @@ class Controller:
             return False
         self._known = held if held is not None else self._known
         node = self.store.node
-        here = Here(self.here.name, node.zone if node else "", self._primary())
+        here = Here(
+            self.here.name, node.zone if node else "", self._primary(), self.here.forwarding
+        )
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]
-            self._news |= self.addresses.update(addresses, here.addresses)
+            self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
             self._identify(here.addresses)
+            self._allocate(self.store.service_cidrs())
         except OSError as error:
             self.error = f"addresses: {error}"
         self._news |= self.error != before
         changed = here != self.here
+        self._tell_addresses(here)
         self.here = here
+        self._follow_pods(node.pod_cidrs if node else ())
         return changed
 
+    def _follow_pods(self, pod_cidrs: Sequence[Prefix]) -> None:
+        """A node may get its podCIDRs late, and other ones: kube-proxy ends then, this goes on."""
+        pods = local(self.settings.detection, pod_cidrs)
+        if pods != self.pods:
+            log.info("pods of this node: %s", pods)
+        elif self.settings.detection.mode is Mode.NODE_CIDR and not pods.prefixes:
+            log.warning("detectLocalMode NodeCIDR: the Node object has no podCIDR yet")
+        self.pods = pods
+
+    def _tell_addresses(self, here: Here) -> None:
+        """An operator who moves a node sees in the log from when on."""
+        if here.addresses == self.here.addresses:
+            return
+        own = ", ".join(map(show, here.addresses))
+        if own:
+            log.info("this node's addresses are %s", own)
+        else:
+            log.warning("this node has no address: set --node-ip, or one in its Node object")
+
     def _primary(self) -> tuple[Address, ...]:
-        """As told; else as the Node object says; else of the devices with a default route."""
+        """As told; else as the Node object says; else of the devices with a default route.
+
+        kube-proxy's bind address stands in place of what the last two say, in its family.
+        """
         if self.settings.node_ips:
             return one_of_each(self.settings.node_ips)
+        bind = [] if self.settings.bind_address is None else [self.settings.bind_address]
         if self.store.node is not None and self.store.node.addresses:
-            return one_of_each(self.store.node.addresses)
+            return one_of_each([*bind, *self.store.node.addresses])
         on_default = [a for a, device in self._known if device in self._default_devices]
-        return one_of_each([a for a in on_default if not a.startswith(b"\xfe\x80")])
+        return one_of_each([*bind, *[a for a in on_default if not a.startswith(b"\xfe\x80")]])
 
     def _after(self, outcome: Outcome) -> None:
         """Sockets that the change left behind."""
@@ -245,14 +339,6 @@ class Controller:
                     if flags & AddressFlag.NODE_PORT
                 }
         return places
-
-    def _tell_failures(self, before: Mapping[Unit, Failing]) -> None:
-        """Once per change of state, not per try."""
-        failing = self.reconciler.failing
-        for unit in failing.keys() - before.keys():
-            log.error("%s fails: %s", unit, failing[unit].error)
-        for unit in before.keys() - failing.keys():
-            log.info("%s no longer fails", unit)
 
 
 def _errors(failing: Mapping[Unit, Failing]) -> dict[Unit, str]:

@@ -1,28 +1,52 @@
-"""This node's own addresses in the maps: which they are, and which accept node ports."""
+"""Addresses in the maps that are no frontends: of nodes, of services, and ranges of the latter."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 
-from bpf.layout import Node, NodeAddress
+from bpf.layout import AddressFlag, CidrKey, Node, NodeAddress, Range
 from bpf.maps import Array, Hash
-from lb.address import Address, Family, family
+from lb.address import Address, Family, Prefix, family
 from lb.config import Settings
+from lb.model import ServiceName
 from lb.nodeports import accepting
 
 
 class Addresses:
-    """The table `addresses`. Not thread-safe."""
+    """The table `addresses`. Not thread-safe.
+
+    What cannot be written stays due, and is tried again at each call.
+    """
 
     def __init__(self, table: Hash, settings: Settings) -> None:
         self._table, self._settings = table, settings
         self._written = dict(table.items())
         self.local: dict[Address, int] = {}
-        """Flags (`AddressFlag`) by address, as they are in the table."""
+        """Flags (`AddressFlag`) of the node's own, as they are in the table."""
+        self._of_service: dict[ServiceName, frozenset[Address]] = {}
+        self._services: Counter[Address] = Counter()
+        self._peers: frozenset[Address] = frozenset()
+        # What an agent before left stays until all services are known.
+        self._inherited = {
+            Address(key)
+            for key, value in self._written.items()
+            if NodeAddress.unpack(value).flags & AddressFlag.CLUSTER_IP
+        }
+        self._due = {Address(key) for key in self._written}
 
-    def update(self, held: Collection[Address], primary: Collection[Address]) -> bool:
-        """Make the table say what the devices hold; False: it already did. Raises OSError."""
+    def update(
+        self,
+        held: Collection[Address],
+        primary: Collection[Address],
+        peers: Collection[Address] = (),
+    ) -> bool:
+        """Make the table say what the devices hold; False: it already did. Raises OSError.
+
+        `peers` are other nodes', which may hand over packets for pods of this one.
+        """
         settings = self._settings
+        before = self.local
         self.local = accepting(
             held,
             setting=settings.nodeport_addresses,
@@ -30,15 +54,75 @@ class Addresses:
             localhost=settings.localhost_nodeports,
             primary=primary,
         )
-        wanted = {bytes(a): NodeAddress(flags).pack() for a, flags in self.local.items()}
-        changed = {k: v for k, v in wanted.items() if self._written.get(k) != v}
-        gone = self._written.keys() - wanted.keys()
+        self._due |= before.keys() | self.local.keys() | self._peers | set(peers)
+        self._peers = frozenset(peers)
+        return self._settle()
+
+    def serve(self, cluster_ips: Mapping[ServiceName, Collection[Address]]) -> bool:
+        """These services have these cluster IPs from now on; none: it is gone. Raises OSError.
+
+        To be called after frontends are written: a cluster IP is refused where it has none.
+        """
+        for name, own in cluster_ips.items():
+            before = self._of_service.pop(name, frozenset())
+            after = frozenset(own)
+            if after:
+                self._of_service[name] = after
+            self._services.update(after - before)
+            self._services.subtract(before - after)
+            self._due |= before ^ after
+        return self._settle()
+
+    def complete(self) -> bool:
+        """All services are known: cluster IPs of an agent before go. Raises OSError."""
+        self._due |= self._inherited
+        self._inherited = set()
+        return self._settle()
+
+    def _settle(self) -> bool:
+        wanted = {one: self._flags(one) for one in self._due}
+        changed = {bytes(one): NodeAddress(flags).pack() for one, flags in wanted.items() if flags}
+        changed = {key: value for key, value in changed.items() if self._written.get(key) != value}
+        gone = [one for one, flags in wanted.items() if not flags and one in self._written]
         if changed:
             self._table.put(changed)
+            self._written |= changed
         if gone:
             self._table.remove(gone)
-        self._written = wanted
+            for one in gone:
+                del self._written[one]
+                self._services.pop(one, None)
+        self._due = set()
         return bool(changed or gone)
+
+    def _flags(self, address: Address) -> int:
+        flags = self.local.get(address, 0)
+        if self._services[address] > 0 or address in self._inherited:
+            flags |= AddressFlag.CLUSTER_IP
+        if address in self._peers and address not in self.local:
+            flags |= AddressFlag.PEER
+        return flags
+
+
+class ServiceRanges:
+    """The table `cidrs`. Not thread-safe."""
+
+    def __init__(self, table: Hash) -> None:
+        self._table = table
+        self._written = {key for key, _ in table.items()}
+
+    def update(self, prefixes: Collection[Prefix]) -> bool:
+        """Make the table hold these; False: it already did. Raises OSError."""
+        wanted = {CidrKey(length, address).pack() for address, length in prefixes}
+        changed = wanted != self._written
+        for key in wanted - self._written:
+            self._table.put({key: Range().pack()})
+            self._written.add(key)
+        gone = self._written - wanted
+        if gone:
+            self._table.remove(gone)
+            self._written -= gone
+        return changed
 
 
 class Identity:

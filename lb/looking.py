@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bpf.netlink import NetlinkError
-from bpf.pins import Pins, is_bpffs, unmount
+from bpf.pins import Pins, is_bpffs, mount, unmount
 from lb import show
 from lb.client import ask
 from lb.devices import take_off
@@ -15,7 +15,7 @@ from lb.errors import AgentUnreachable, KernelRefused
 from lb.ground import exclusive
 from lb.limits import places
 from lb.limits import show as limits
-from lb.reserved import release
+from lb.reserved import release, reserve
 from lb.tables import in_kernel
 
 
@@ -77,3 +77,14 @@ def clean(bpffs: Path) -> list[str]:
     if not os.path.ismount(bpffs):
         bpffs.rmdir()
     return found
+
+
+def prepare(bpffs: Path) -> None:
+    """Once per boot, what needs more than the agent itself. Raises KernelRefused."""
+    try:
+        mount(bpffs)
+    except OSError as error:
+        raise KernelRefused(f"--bpffs {bpffs}: {error.strerror or error}") from error
+    wrong = reserve()
+    if wrong:
+        raise KernelRefused(wrong)

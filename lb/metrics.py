@@ -5,18 +5,21 @@ Names of kube-proxy come with the drop-in; these are Tidegate's own. Costs nothi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
-from lb.config import Listen
+from lb import __version__
 from lb.controller import Controller
+from lb.progress import Histogram
 from lb.tables import room
-
-log = logging.getLogger("tidegate.metrics")
 
 
 class TidegateCollector(Collector):
@@ -33,8 +36,9 @@ class TidegateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
         with self._controller.lock:
-            yield from self._state()
-            yield from self._maps()
+            found = [*self._state(), *self._maps()]
+        yield from found
+        yield from self._latency()
         drops = CounterMetricFamily(
             "tidegate_drops", "Socket calls refused and packets dropped.", labels=["reason"]
         )
@@ -63,9 +67,31 @@ class TidegateCollector(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"tidegate_{name}", text, value=value)
+        build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
         yield CounterMetricFamily(
             "tidegate_changes", "Turns that changed anything.", value=controller.revision
         )
+        yield CounterMetricFamily(
+            "tidegate_writes", "Services and frontends written or removed.", value=controller.writes
+        )
+
+    def _latency(self) -> Iterator[Metric]:
+        progress = self._controller.progress
+        with progress.lock:
+            fine = {family.label: one for family, one in progress.fine.items()}
+            yield histogram(
+                "tidegate_programming_duration_seconds",
+                "From a pod's change, as its EndpointSlice dates it, until it was applied.",
+                fine,
+            )
+            yield histogram(
+                "tidegate_apply_duration_seconds",
+                "From the arrival of changes here until they were applied.",
+                {"": progress.waits},
+                label="",
+            )
 
     def _maps(self) -> Iterator[Metric]:
         """From the agent's own accounts: scraping reads no map."""
@@ -85,12 +111,28 @@ class TidegateCollector(Collector):
         yield capacity
 
 
-def serve(collector: Collector, at: Listen, *others: Collector) -> None:
-    """Answers `GET /metrics` from a thread; an address that cannot be had is a warning."""
+def histogram(
+    name: str,
+    text: str,
+    found: Mapping[str, Histogram],
+    *,
+    label: str = "ip_family",
+    **fixed: str,
+) -> Metric:
+    """By a label, and with others that are `fixed`; bounds are written as Go writes them."""
+    metric = HistogramMetricFamily(name, text, labels=[*fixed, *([label] if label else [])])
+    for value, one in found.items():
+        counts = one.cumulative()
+        buckets = [(f"{le:g}", n) for le, n in zip(one.bounds, counts, strict=False)]
+        labels = [*fixed.values(), *([value] if label else [])]
+        metric.add_metric(labels, [*buckets, ("+Inf", counts[-1])], one.sum)
+    return metric
+
+
+def scraper(*collectors: Collector) -> Callable[[], bytes]:
+    """Gives the metrics of the collectors, and of this process, as Prometheus text."""
     registry = CollectorRegistry()
-    for one in (collector, *others):
-        registry.register(one)
-    try:
-        start_http_server(at.port, at.address, registry)
-    except OSError as error:
-        log.warning("no metrics: %s port %d: %s", at.address, at.port, error.strerror or error)
+    for collector in collectors:
+        registry.register(collector)
+    ProcessCollector(registry=registry)
+    return lambda: generate_latest(registry)

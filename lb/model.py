@@ -56,6 +56,15 @@ class PortName(NamedTuple):
         return f"{self.service}{port}/{self.protocol.name}"
 
 
+class Way(StrEnum):
+    """How a backend of another node is reached: `--forwarding`, `tidegate.io/forwarding`."""
+
+    SNAT = "snat"
+    DSR = "dsr"
+    HYBRID = "hybrid"
+    """DSR for TCP."""
+
+
 class ServicePort(msgspec.Struct, frozen=True, gc=False):
     """`spec.ports[]`. `node_port` 0: none."""
 
@@ -83,6 +92,8 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     external_policy: Policy = Policy.CLUSTER
     affinity_seconds: int = 0
     health_check_node_port: int = 0
+    forwarding: Way | None = None
+    """None: as the node has it."""
     annotations: Mapping[str, str] = {}
     """Only those with the prefix `tidegate.io/`."""
 
@@ -141,6 +152,14 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class Trigger(NamedTuple):
+    """When what a slice of a service tells of happened, in seconds since the epoch."""
+
+    service: ServiceName
+    family: Family
+    time: float
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """A Node object, as far as this node's agent cares."""
 
@@ -149,6 +168,15 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     addresses: tuple[Address, ...] = ()
     """InternalIPs, then ExternalIPs, in the object's order."""
     pod_cidrs: tuple[Prefix, ...] = ()
+    leaving: bool = False
+    """Being deleted, or about to be by the cluster autoscaler: load balancers should leave it."""
+
+
+class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):
+    """A ServiceCIDR object: where cluster IPs are taken from."""
+
+    name: str
+    cidrs: tuple[Prefix, ...] = ()
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False):
@@ -176,7 +204,7 @@ class Refused(NamedTuple):
     wrong: bool = True
 
 
-Object = Service | EndpointSlice | Node | Pod
+Object = Service | EndpointSlice | Node | ServiceCIDR | Pod
 
 
 class Kind(StrEnum):
@@ -185,11 +213,12 @@ class Kind(StrEnum):
     SERVICE = "Service"
     SLICE = "EndpointSlice"
     NODE = "Node"
+    SERVICE_CIDR = "ServiceCIDR"
     POD = "Pod"
 
 
 class Key(NamedTuple):
-    """Names one object within its source. `namespace` is empty for a Node."""
+    """Names one object within its source. `namespace` is empty for a Node and a ServiceCIDR."""
 
     kind: Kind
     namespace: str

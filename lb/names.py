@@ -71,6 +71,14 @@ class Names:
             self._uses[kind, number] += 1
         return number
 
+    def use_known(self, kind: NameKind, number: int) -> int:
+        """One more use of a name that was read back; 0 where there is none."""
+        where = (kind, number)
+        if where not in self._uses:
+            return 0
+        self._uses[where] += 1
+        return number
+
     def drop(self, kind: NameKind, number: int) -> None:
         """One use less; the last one frees the id."""
         if not number:
@@ -96,7 +104,7 @@ class Names:
     def _forget(self, kind: NameKind, number: int) -> None:
         del self._uses[kind, number]
         text = self._texts.pop((kind, number))
-        if self._ids[kind, text] == number:
+        if self._ids.get((kind, text)) == number:
             del self._ids[kind, text]
         self._free.add(number)
         key = NameKey(kind, number).pack()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lb.config import cgroup2_root
 from lb.errors import BadInput
+from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, HELP, LOGGING, Flag, Kind
 
 _PATH = click.Path(path_type=Path)
 
@@ -39,6 +42,37 @@ OUTPUT = click.option(
     show_default=True,
     help="How to print.",
 )
+
+_TYPES = {Kind.BOOL: click.BOOL, Kind.INT: click.INT, Kind.NUMBER: click.FLOAT}
+
+
+def kube_proxy_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """All of kube-proxy's flags that stand for a field of its configuration; None: not given."""
+    for flag in reversed((*FLAGS, *LOGGING)):
+        function = _option(flag)(function)
+    for name in DEPRECATED:
+        function = click.option(f"--{name}", type=click.INT, hidden=True)(function)
+    for name in GONE:
+        function = optional_value(f"--{name}", hidden=True)(function)
+    return function
+
+
+def optional_value(*names: str, **about: Any) -> Callable[..., Any]:
+    """A flag that may stand alone, as `--cleanup` or as `--cleanup=true`."""
+    return click.option(*names, is_flag=False, flag_value="true", **about)
+
+
+def _option(flag: Flag) -> Callable[..., Any]:
+    names = ["-v", "--v", "--verbosity"] if flag.name == "v" else [f"--{flag.name}"]
+    about: dict[str, Any] = {
+        "type": _TYPES.get(flag.kind, click.STRING),
+        "metavar": flag.kind.value,
+        "help": HELP.get(flag.name),
+        "hidden": flag.name not in HELP,
+        "multiple": flag.kind is Kind.LIST,
+    }
+    make = optional_value if flag.kind is Kind.BOOL else click.option
+    return make(flag.name.replace("-", "_"), *names, **about)
 
 
 def default_cgroup(given: Path | None, *, required: bool) -> Path | None:

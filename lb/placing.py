@@ -11,6 +11,7 @@ them in batches.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 import msgspec
 
@@ -142,16 +143,17 @@ class Placer:
     def _take_backends(self, placed: Placed, plan: Plan, now: float) -> list[Where]:
         """Ids for the backends that have none yet; those backends."""
         taken: list[Where] = []
+        there, generations = placed.backends, self.generations
         for backend in plan.backends:
             where = (backend.address, backend.port)
-            if where in placed.backends:
+            if where in there:
                 continue
             number = self.backends.take(now)
             if number is None:
                 self._give_back(placed, taken)
                 raise full("backends", self.backends.capacity)
-            self.generations[number] = (self.generations[number] + 1) & 0xFFFFFFFF
-            placed.backends[where] = Spot(number)
+            generations[number] = (generations[number] + 1) & 0xFFFFFFFF
+            there[where] = Spot(number)
             taken.append(where)
         return taken
 
@@ -170,7 +172,9 @@ class Placer:
                 for view, word in enumerate(placed.views)
             ]
             return words[0], words[1], words[2]
-        lists = [_list(placed, plan, 1 << view) for view in range(3)]
+        ids = placed.backends
+        listed = [(ids[one.address, one.port].id, one.views) for one in plan.backends]
+        lists = [tuple([one for one, views in listed if views >> view & 1]) for view in range(3)]
         different = [one for one in dict.fromkeys(lists) if one]
         starts = dict.fromkeys(different, 0)
         if different:
@@ -194,6 +198,7 @@ class Placer:
         """New ones whole; kept ones, whose address never changes, by aligned words."""
         fresh = set(taken)
         before = set(old.backends) if old is not None else set()
+        whole: dict[int, bytes] = {}
         for backend in plan.backends:
             where = (backend.address, backend.port)
             if where in fresh or old is None:
@@ -201,20 +206,23 @@ class Placer:
                 number = placed.backends[where].id
                 if where in fresh and self.generations[number] != self._first + 1:
                     self.tables.loads.write(number, _NOTHING)
-                self.tables.backends.write(number, raw)
+                whole[number] = raw
             elif backend not in before:
                 raw = self._record(placed, backend)
                 for offset in (STATE, OWNER):
                     word = int.from_bytes(raw[offset : offset + 8], "little")
                     self.tables.backends.store_word(placed.backends[where].id, offset, word)
+        for first, records in _runs(whole):
+            self.tables.backends.write(first, records)
 
     def _record(self, placed: Placed, backend: Backend) -> bytes:
         spot = placed.backends[backend.address, backend.port]
         old_node, old_zone = spot.node, spot.zone
         spot.node = self.names.use(NameKind.NODE, backend.node)
         spot.zone = self.names.use(NameKind.ZONE, backend.zone)
-        self.names.drop(NameKind.NODE, old_node)
-        self.names.drop(NameKind.ZONE, old_zone)
+        if old_node or old_zone:
+            self.names.drop(NameKind.NODE, old_node)
+            self.names.drop(NameKind.ZONE, old_zone)
         return BackendRecord.LAYOUT.pack(
             backend.address, backend.port.to_bytes(2), backend.state, backend.views,
             self.generations[spot.id], placed.service, spot.node, spot.zone,
@@ -241,6 +249,19 @@ class Placer:
         if members or placed.ring:
             numbered = [Member(*where, placed.backends[where].id) for where in members]
             placed.ring = self.rings.switch(placed.service, placed.ring, numbered, now)
+
+    def wants_ring(self, placed: Placed) -> bool:
+        """Is the unit served without the ring that it should have, for want of room?"""
+        if placed.ring or placed.plan is None:
+            return False
+        count = len(_outside(placed.plan))
+        return 0 < count <= self.rings.limit
+
+    def complete(self, placed: Placed, now: float) -> bool:
+        """Try again to give a unit the ring that it wants. Raises what a store raises."""
+        if self.wants_ring(placed) and placed.plan is not None:
+            self._switch_ring(placed, None, placed.plan, now)
+        return not self.wants_ring(placed)
 
     def _retire(self, placed: Placed, plan: Plan, now: float) -> list[Gone]:
         """Free what the views in force no longer need."""
@@ -269,18 +290,22 @@ class Placer:
         return Gone(*where, spot.id)
 
 
+def _runs(records: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    """Records by id, those of ids in a row as one: at a start a unit's lie side by side."""
+    numbers = sorted(records)
+    first = 0
+    for i, number in enumerate(numbers, start=1):
+        if i == len(numbers) or numbers[i] != number + 1:
+            yield numbers[first], b"".join([records[one] for one in numbers[first:i]])
+            first = i
+
+
 def _listed(plan: Plan) -> list[tuple[Address, int, int]]:
     return [(one.address, one.port, one.views & VIEWS) for one in plan.backends]
 
 
 def _outside(plan: Plan) -> list[Where]:
     return [(one.address, one.port) for one in plan.backends if one.views & 1 << View.OUTSIDE]
-
-
-def _list(placed: Placed, plan: Plan, bit: int) -> tuple[int, ...]:
-    """The ids in the view, in the plan's order."""
-    ids = placed.backends
-    return tuple([ids[one.address, one.port].id for one in plan.backends if one.views & bit])
 
 
 def _lines_for(ids: tuple[int, ...]) -> int:

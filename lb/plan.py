@@ -24,7 +24,16 @@ from bpf.layout import (
 )
 from lb.address import ANY, Address, Family, Prefix, family
 from lb.eligible import Candidate, Selection, candidates, select
-from lb.model import EndpointSlice, Policy, PortName, Protocol, Service, ServiceName, ServicePort
+from lb.model import (
+    EndpointSlice,
+    Policy,
+    PortName,
+    Protocol,
+    Service,
+    ServiceName,
+    ServicePort,
+    Way,
+)
 
 
 class Unit(NamedTuple):
@@ -45,6 +54,8 @@ class Here(msgspec.Struct, frozen=True):
     name: str
     zone: str = ""
     addresses: tuple[Address, ...] = ()
+    forwarding: Way = Way.SNAT
+    """How a backend of another node is reached, where the service does not say."""
 
 
 class Frontend(NamedTuple):
@@ -118,7 +129,8 @@ def _plan(  # noqa: PLR0913, PLR0917 - the coordinates of a unit
     here: Here,
 ) -> Plan:
     ranges = _ranges(service, which, here)
-    frontends = _frontends(service, port, which, cluster_ip, limited=bool(ranges))
+    flags = FrontendFlag.DSR if _is_dsr(service, port.protocol, here) else 0
+    frontends = _frontends(service, port, which, cluster_ip, flags, limited=bool(ranges))
     found = candidates(slices, port.name, port.protocol, which)
     chosen = select(found, node=here.name, zone=here.zone)
     policies = {View.CLUSTER_IP: service.internal_policy}
@@ -132,19 +144,30 @@ def _plan(  # noqa: PLR0913, PLR0917 - the coordinates of a unit
         backends=_backends(chosen, policies, here),
         empty=_empty(chosen, policies),
         affinity_seconds=service.affinity_seconds,
-        ranges=ranges if any(one.flags for one in frontends) else (),
+        ranges=ranges if any(one.flags & FrontendFlag.RANGES for one in frontends) else (),
     )
 
 
-def _frontends(
-    service: Service, port: ServicePort, which: Family, cluster_ip: Address, *, limited: bool
+def _is_dsr(service: Service, protocol: Protocol, here: Here) -> bool:
+    way = service.forwarding or here.forwarding
+    return way is Way.DSR or (way is Way.HYBRID and protocol is Protocol.TCP)
+
+
+def _frontends(  # noqa: PLR0913
+    service: Service,
+    port: ServicePort,
+    which: Family,
+    cluster_ip: Address,
+    flags: int,
+    *,
+    limited: bool,
 ) -> tuple[Frontend, ...]:
     def one(address: Address, number: int, kind: FrontendType) -> Frontend:
         scope = Scope.NODE if kind is FrontendType.NODE_PORT else Scope.ADDRESS
         key = FrontendKey(address, number, port.protocol, scope).pack()
         # Ranges guard load balancer addresses only; the node port beside them stays open.
         flagged = limited and kind is FrontendType.LOAD_BALANCER
-        return Frontend(key, kind, FrontendFlag.RANGES if flagged else 0)
+        return Frontend(key, kind, flags | (FrontendFlag.RANGES if flagged else 0))
 
     found = [one(cluster_ip, port.port, FrontendType.CLUSTER_IP)]
     if port.node_port:

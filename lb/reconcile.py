@@ -13,6 +13,7 @@ Not for deciding what a service should look like: that is `lb.plan`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -33,6 +34,10 @@ from lb.writes import put_all, remove
 
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
 """Pauses before a failed unit is tried again; the last one repeats."""
+RINGS_SECONDS = 8.0
+"""Between two tries to give rings to units that found no room for one."""
+_REFUSED = (MapFull, OSError, IndexError, ValueError, ImportError)
+"""What writing a unit may raise, the last two from `maglev`: it harms no other unit."""
 
 
 class Failing(msgspec.Struct, frozen=True):
@@ -83,6 +88,8 @@ class Reconciler:
         self._of_service: dict[ServiceName, set[Unit]] = {}
         self._doomed: dict[int, tuple[Unit, Placed]] = {}
         self._untidy_at: float | None = None
+        self._ringless: set[Unit] = set()
+        self._rings_at: float | None = None
         self._earlier: dict[Unit, Failing] = {}
         self._strays: Strays | None = None
         self._guard = guard
@@ -131,6 +138,8 @@ class Reconciler:
         times = [one.retry_at for one in self.failing.values()]
         if self._untidy_at is not None:
             times.append(self._untidy_at)
+        if self._rings_at is not None:
+            times.append(self._rings_at)
         return min(times, default=None)
 
     def step(self, plans: Mapping[ServiceName, Collection[Plan]], now: float) -> Outcome:
@@ -152,7 +161,18 @@ class Reconciler:
         self.ranges.remove_stale()
         self._bury(now, outcome)
         self._tidy(now)
+        if self._rings_at is not None and self._rings_at <= now:
+            self._complete_rings(now)
         return outcome
+
+    def _complete_rings(self, now: float) -> None:
+        """Units that are served by hash over their lists get rings once there is room."""
+        for unit in sorted(self._ringless):
+            placed = self.units.get(unit)
+            with suppress(*_REFUSED):
+                if placed is None or self.placer.complete(placed, now):
+                    self._ringless.discard(unit)
+        self._rings_at = now + RINGS_SECONDS if self._ringless else None
 
     def _tidy(self, now: float) -> None:
         """What could not be removed is tried again by and by; until then nothing takes its id."""
@@ -197,9 +217,12 @@ class Reconciler:
             gone = self.placer.place(placed, plan, now)
             outcome.lost += [Lost(unit, one) for one in gone]
             self.ranges.put(placed.service, plan)
-        except (MapFull, OSError, IndexError) as error:
+        except _REFUSED as error:
             self._fail(unit, str(error), now)
             return False
+        if self.placer.wants_ring(placed):
+            self._ringless.add(unit)
+            self._rings_at = self._rings_at or now + RINGS_SECONDS
         self.failing.pop(unit, None)
         outcome.writes += before != plan
         if was_silent and not plan.drops() and unit.protocol is Protocol.UDP:

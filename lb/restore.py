@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
@@ -40,6 +40,7 @@ from lb.tables import Tables
 GENERATION = 20
 """Where in struct backend its generation lies."""
 _IN_USE = (BackendState.READY, BackendState.TERMINATING)
+_STATES = {int(state): state for state in _IN_USE}
 _PIECE = 4096
 """Backends that are read at once: a copy of the whole table would be 8 MB."""
 
@@ -76,6 +77,7 @@ def restore(tables: Tables) -> Found:
         with suppress(ValueError):  # a kind that is not known here
             kind, number, text = unpacked(key, value)
             names[kind, number] = text
+    nodes, zones = _of_kind(names, NameKind.NODE), _of_kind(names, NameKind.ZONE)
     frontends = _frontends(tables)
     ranges = _ranges(tables)
     backends, generations = _backends(tables)
@@ -92,7 +94,7 @@ def restore(tables: Tables) -> Found:
             continue
         own, copies = _without_copies(_records(tables, backends.pop(number, ())), lists.masks)
         found.stray_backends += copies
-        plan = _plan(unit, record, own, lists.masks, led, limits, names)
+        plan = _plan(unit, record, own, lists.masks, led, limits, nodes, zones)
         found.units[unit] = _placed(number, record, own, plan)
         if record.ring and not _leads_home(tables, record.ring, own, lists.masks):
             found.faults.append(f"{unit} has a ring of other backends than its list")
@@ -112,6 +114,10 @@ def restore(tables: Tables) -> Found:
     for group in backends.values():
         found.stray_backends += group
     return found
+
+
+def _of_kind(names: Mapping[tuple[NameKind, int], str], wanted: NameKind) -> dict[int, str]:
+    return {number: text for (kind, number), text in names.items() if kind is wanted}
 
 
 def _unit(text: str) -> Unit | None:
@@ -166,9 +172,19 @@ def _backends(tables: Tables) -> tuple[dict[int, array[int]], array[int]]:
     return groups, generations
 
 
-def _records(tables: Tables, numbers: Iterable[int]) -> dict[int, BackendRecord]:
-    size = BackendRecord.SIZE
-    return {number: BackendRecord.unpack(tables.backends.read(number)[:size]) for number in numbers}
+def _records(tables: Tables, numbers: Sequence[int]) -> dict[int, BackendRecord]:
+    """The records of these ids, in their order; those of ids in a row are read at once."""
+    size, stride = BackendRecord.SIZE, tables.backends.size
+    found = {}
+    first = 0
+    for i, number in enumerate(numbers, start=1):
+        if i < len(numbers) and numbers[i] == number + 1:
+            continue
+        raw = tables.backends.read(numbers[first], i - first)
+        for one, at in zip(numbers[first:i], range(0, len(raw), stride), strict=True):
+            found[one] = BackendRecord.unpack(raw[at : at + size])
+        first = i
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -181,7 +197,12 @@ def _without_copies(
     backends: dict[int, BackendRecord], masks: Mapping[int, int]
 ) -> tuple[dict[int, BackendRecord], list[int]]:
     """One id for each address and port, the one that is listed; and the ids of the others."""
-    best: dict[Where, int] = {}
+    best: dict[Where, int] = {
+        (Address(one.address), one.port): number for number, one in backends.items()
+    }
+    if len(best) == len(backends):
+        return backends, []
+    best.clear()
     for number in sorted(backends, key=lambda one: not masks.get(one)):
         best.setdefault((Address(backends[number].address), backends[number].port), number)
     copies = sorted(backends.keys() - best.values())
@@ -236,16 +257,17 @@ def _plan(  # noqa: PLR0913, PLR0917 - one argument a table
     masks: Mapping[int, int],
     frontends: tuple[Frontend, ...],
     ranges: tuple[Prefix, ...],
-    names: Mapping[tuple[NameKind, int], str],
+    nodes: Mapping[int, str],
+    zones: Mapping[int, str],
 ) -> Plan:
     found = [
         Backend(
             Address(one.address),
             _shared(one.port),
-            BackendState(one.state),
+            _STATES[one.state],
             masks.get(number, 0) | one.views & BackendFlag.HERE,
-            names.get((NameKind.NODE, one.node), ""),
-            names.get((NameKind.ZONE, one.zone), ""),
+            nodes.get(one.node, ""),
+            zones.get(one.zone, ""),
         )
         for number, one in backends.items()
     ]

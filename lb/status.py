@@ -41,6 +41,7 @@ def status(
         and not any(one["state"] == "degraded" for one in features.values()),
         "error": controller.error,
         "revision": controller.revision,
+        "writes": controller.writes,
         "source": source,
         "services": len({unit.service for unit in controller.reconciler.units}),
         "backends": controller.reconciler.placer.backends.used,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lb.address import Address, Family, Prefix
 from lb.model import (
     Change,
     EndpointSlice,
@@ -17,25 +18,46 @@ from lb.model import (
     Node,
     Refused,
     Service,
+    ServiceCIDR,
     ServiceName,
     SliceName,
+    Trigger,
 )
 
 
 class Touched(NamedTuple):
-    """What has to be planned again. `node`: the own Node changed, which touches everything."""
+    """What has to be planned again. `node`: the own Node changed, which touches everything.
 
-    services: set[ServiceName]
+    `peers`: addresses of other nodes did, which touches no service.
+
+    `cidrs`: where cluster IPs are taken from changed, which touches no plan.
+    `services`: with the last object that changed them. `families`: those in which anything
+    changed. `triggers`: of slices, when what they tell of happened. `refused`: what is newly so.
+    """
+
+    services: dict[ServiceName, Key]
     node: bool
+    peers: bool
+    cidrs: bool
+    families: set[Family]
+    triggers: list[Trigger]
+    refused: list[Refused]
 
 
 class Store:
-    """The present state. `node_name` says which Node is the own one."""
+    """The present state. `node_name` says which Node is the own one.
 
-    def __init__(self, node_name: str) -> None:
+    Changes triggered before `since`, seconds since the epoch, say nothing of how quick we are.
+    """
+
+    def __init__(self, node_name: str, *, since: float = 0.0) -> None:
         self.node: Node | None = None
         self.refused: dict[Key, tuple[Refused, ...]] = {}
-        self._node_name = node_name
+        self._node_name, self._since = node_name, since
+        self.seen = dict.fromkeys(Kind, 0)
+        """How many changes came of each kind, whatever was in them."""
+        self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
+        self._peers: dict[str, tuple[Address, ...]] = {}
         self._services: dict[ServiceName, Service] = {}
         self._slices: dict[SliceName, EndpointSlice] = {}
         # Tuples, in order: most services have one slice, and a set of one takes four times as much.
@@ -43,18 +65,28 @@ class Store:
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take the changes in; what they touched."""
-        touched = Touched(set(), node=False)
-        node_changed = False
+        touched = Touched(
+            {}, node=False, peers=False, cidrs=False, families=set(), triggers=[], refused=[]
+        )
+        node_changed = peers_changed = cidrs_changed = False
         for change in changes:
-            self._note_refused(change)
+            self._note_refused(change, touched)
+            self.seen[change.key.kind] += 1
             match change.key.kind:
                 case Kind.SERVICE:
-                    self._service(change, touched.services)
+                    self._service(change, touched)
                 case Kind.SLICE:
-                    self._slice(change, touched.services)
+                    self._slice(change, touched)
                 case Kind.NODE:
                     node_changed |= self._own_node(change)
-        return touched._replace(node=node_changed)
+                    peers_changed |= self._peer(change)
+                case Kind.SERVICE_CIDR:
+                    cidrs_changed |= self._service_cidr(change)
+        return touched._replace(node=node_changed, peers=peers_changed, cidrs=cidrs_changed)
+
+    def peers(self) -> set[Address]:
+        """The addresses of all other nodes that are known."""
+        return {address for addresses in self._peers.values() for address in addresses}
 
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied."""
@@ -68,24 +100,44 @@ class Store:
         """All slices of a service, in the order of their names."""
         return tuple([self._slices[one] for one in self._of_service.get(name, ())])
 
-    def _note_refused(self, change: Change) -> None:
+    def service_cidrs(self) -> frozenset[Prefix]:
+        """Where cluster IPs are taken from."""
+        return frozenset(one for cidrs in self._service_cidrs.values() for one in cidrs)
+
+    def all_refused(self) -> list[Refused]:
+        """What is left out of any object."""
+        return [one for group in self.refused.values() for one in group]
+
+    def _service_cidr(self, change: Change) -> bool:
+        name = change.key.name
+        old = self._service_cidrs.pop(name, ())
+        if isinstance(change.value, ServiceCIDR):
+            self._service_cidrs[name] = change.value.cidrs
+        return old != self._service_cidrs.get(name, ())
+
+    def _note_refused(self, change: Change, touched: Touched) -> None:
         if change.refused:
+            if change.refused != self.refused.get(change.key):
+                touched.refused.extend(change.refused)
             self.refused[change.key] = change.refused
         else:
             self.refused.pop(change.key, None)
 
-    def _service(self, change: Change, touched: set[ServiceName]) -> None:
+    def _service(self, change: Change, touched: Touched) -> None:
         name = ServiceName(change.key.namespace, change.key.name)
         new = change.value if isinstance(change.value, Service) else None
-        if self._services.get(name) == new:
+        old = self._services.get(name)
+        if old == new:
             return
-        touched.add(name)
+        touched.services[name] = change.key
+        for one in (old, new):
+            touched.families.update(one.cluster_ips if one is not None else ())
         if new is None:
             del self._services[name]
         else:
             self._services[new.name] = new  # the name that it holds itself: one tuple less
 
-    def _slice(self, change: Change, touched: set[ServiceName]) -> None:
+    def _slice(self, change: Change, touched: Touched) -> None:
         name = SliceName(change.key.namespace, change.key.name)
         new = change.value if isinstance(change.value, EndpointSlice) else None
         old = self._slices.get(name)
@@ -97,12 +149,26 @@ class Store:
             left = tuple([one for one in self._of_service.pop(old.service) if one != name])
             if left:
                 self._of_service[old.service] = left
-            touched.add(old.service)
+            touched.services[old.service] = change.key
+            touched.families.add(old.family)
         if new is not None:
             self._slices[new.name] = new
             names = (*self._of_service.get(new.service, ()), new.name)
             self._of_service[new.service] = tuple(sorted(names))
-            touched.add(new.service)
+            touched.services[new.service] = change.key
+            touched.families.add(new.family)
+            if new.trigger_time > self._since:
+                touched.triggers.append(Trigger(new.service, new.family, new.trigger_time))
+
+    def _peer(self, change: Change) -> bool:
+        """Another node's addresses; True: they are others than before."""
+        name = change.key.name
+        if name == self._node_name:
+            return False
+        before = self._peers.pop(name, ())
+        if isinstance(change.value, Node):
+            self._peers[name] = change.value.addresses
+        return before != self._peers.get(name, ())
 
     def _own_node(self, change: Change) -> bool:
         """Other nodes decide nothing here; a Node that vanished stays as it was last seen."""

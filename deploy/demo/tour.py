@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,9 @@ from threading import Event
 from typing import NamedTuple
 
 from deploy.demo import bandwidth
-from deploy.demo.asking import NO_ANSWER, OFTEN, REFUSED, Seen, dns, http, peer
+from deploy.demo.asking import NO_ANSWER, OFTEN, PATIENCE, REFUSED, Seen, dns, http, peer
 from deploy.demo.stage import Stage
-from tests.bed import Agent, Host, Talk, connect, until
+from tests.bed import Agent, Host, Node, Outcome, Talk, connect, curl, until
 
 BOTH = "web-1 and web-2"
 WEB_2 = "  - addresses: [10.244.2.11]\n    nodeName: n2\n    zone: zone-b\n"
@@ -35,6 +36,7 @@ def tour(stage: Stage) -> Iterator[Try]:
     yield from _addresses(stage)
     yield from _choices(stage)
     yield from _outside(stage)
+    yield from _direct(stage)
     yield from _nobody(stage)
     yield from (Try(*row) for row in bandwidth.rows(stage))
     yield from _changes(stage)
@@ -118,6 +120,19 @@ def _outside(stage: Stage) -> Iterator[Try]:
               lambda: http(pod, "192.168.77.12:30080", OFTEN))  # fmt: skip
 
 
+def _direct(stage: Stage) -> Iterator[Try]:
+    """Direct server return: the router leads to n1, the pod is on n2."""
+    client = stage.cluster.client
+    yield Try("VIP by DSR, whom the pod sees", "client outside", "the client itself",
+              lambda: _whom(client, "203.0.113.46"))  # fmt: skip
+    yield Try("the same in IPv6", "client outside", "the client itself",
+              lambda: _whom(client, "[2001:db8:113::46]"))  # fmt: skip
+    yield Try("whom curl sees there", "client outside", "203.0.113.46:80",
+              lambda: peer(client, "203.0.113.46"))  # fmt: skip
+    yield Try("8 MB from it, seen by n1", "device of n1", "not even a tenth",
+              lambda: _bypass(stage))  # fmt: skip
+
+
 def _nobody(stage: Stage) -> Iterator[Try]:
     """Services that nobody serves."""
     client = stage.pods["client-1"]
@@ -155,6 +170,37 @@ def end(stage: Stage) -> Iterator[Try]:
     """Takes the product off the nodes."""
     yield Try("agents stopped, nodes cleaned", "tidegate cleanup", f"0 pins left, {NO_ANSWER}",
               lambda: _cleaned(stage))  # fmt: skip
+
+
+def _whom(client: Host, address: str) -> Seen:
+    """Whose address the pod had in its connection."""
+    answer = curl(client, f"http://{address}/", timeout=PATIENCE)
+    if answer.outcome is not Outcome.OK:
+        return Seen(NO_ANSWER, answer.seconds)
+    seen = answer.json["client"]
+    return Seen("the client itself" if seen in client.addresses else seen, answer.seconds)
+
+
+def _bypass(stage: Stage) -> Seen:
+    """A file goes there by n1 and comes back; how much of the way back led over n1?"""
+    url, size = "http://203.0.113.46/files/demo", 8 << 20
+    quiet = ("curl", "-q", "--noproxy", "*", "--silent", "--fail", "--max-time", "9")
+    given = stage.cluster.claim.directory / "given"
+    given.write_bytes(random.randbytes(size))
+    got = given.with_name("got")
+    stage.cluster.client.run(*quiet, "--upload-file", str(given), url, timeout=12)
+    before, started = _received(stage.n1), time.monotonic()
+    stage.cluster.client.run(*quiet, "--output", str(got), url, timeout=12)
+    seconds, share = time.monotonic() - started, (_received(stage.n1) - before) / size
+    if got.read_bytes() != given.read_bytes():
+        return Seen("it came back spoilt", seconds)
+    return Seen("not even a tenth" if share < 0.1 else f"{share:.0%} of it", seconds)
+
+
+def _received(node: Node) -> int:
+    """Octets that came to the node."""
+    (shown,) = json.loads(node.run("ip", "-j", "-s", "link", "show", "eth0").stdout)
+    return int(shown["stats64"]["rx"]["bytes"])
 
 
 def _sticky(stage: Stage) -> Seen:

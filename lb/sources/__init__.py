@@ -7,11 +7,13 @@ sources deliver into one `Inbox`, from a thread of their own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from threading import Event
+from threading import Event, Lock
 from typing import NamedTuple, Protocol
 
 from lb.model import Change, Refused
+from lb.progress import Histogram
 
 
 class Report(NamedTuple):
@@ -47,3 +49,42 @@ class Source(Protocol):
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set; survives every failure of the outside world."""
+
+
+class Api(Protocol):
+    """The API server, where it is the source: for events, and for how it was asked."""
+
+    @property
+    def location(self) -> str:
+        """The server's URL."""
+
+    @property
+    def asked(self) -> Asked:
+        """All requests so far."""
+
+    def send(self, method: str, path: str, body: bytes) -> None:
+        """Create by POST, or change by PATCH, from JSON. Raises Failed."""
+
+
+class Asked:
+    """Requests to the API server, counted. For any thread.
+
+    As client-go counts them: `rest_client_requests_total`, `rest_client_request_duration_seconds`.
+    """
+
+    BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+    """Upper bounds of durations, in seconds."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        """Guards everything here."""
+        self.codes: Counter[tuple[str, int]] = Counter()
+        """By method and HTTP status; 0 where none came."""
+        self.durations: dict[str, Histogram] = {}
+        """By method, until the answer's headers."""
+
+    def note(self, method: str, code: int, seconds: float) -> None:
+        """One more."""
+        with self.lock:
+            self.codes[method, code] += 1
+            self.durations.setdefault(method, Histogram(self.BOUNDS)).observe(seconds)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from lb.model import Change, Key, Kind, Node, Refused, ServiceName, SliceName
+from lb.model import Change, Key, Kind, Node, Refused, ServiceCIDR, ServiceName, SliceName
 from lb.sources import objects
 from lb.sources.notes import Notes, brief
 from lb.sources.pod import pod
@@ -25,8 +25,11 @@ KINDS: dict[type, Kind] = {
     objects.Service: Kind.SERVICE,
     objects.EndpointSlice: Kind.SLICE,
     objects.Node: Kind.NODE,
+    objects.ServiceCIDR: Kind.SERVICE_CIDR,
     objects.Pod: Kind.POD,
 }
+LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
+"""What the cluster autoscaler puts on a node that it is about to remove (KEP-3836)."""
 # RFC 1123 subdomains, as the API demands of every object's name; underscores harm nobody.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
@@ -64,6 +67,8 @@ def convert(item: objects.Typed) -> Change | Refused:
         return Change(
             key, endpoint_slice(SliceName(key.namespace, key.name), item, notes), notes.all()
         )
+    if isinstance(item, objects.ServiceCIDR):
+        return Change(key, service_cidr(item, notes), notes.all())
     if isinstance(item, objects.Pod):
         return Change(key, pod(item, notes), notes.all())
     return Change(key, node(item, notes), notes.all())
@@ -89,7 +94,16 @@ def node(item: objects.Node, notes: Notes) -> Node:
             ],
         ),
         pod_cidrs=tuple(prefix for prefix in prefixes if prefix is not None),
+        leaving=bool(item.metadata.deletion_timestamp)
+        or any(taint.key == LEAVING_TAINT for taint in spec.taints or ()),
     )
+
+
+def service_cidr(item: objects.ServiceCIDR, notes: Notes) -> ServiceCIDR:
+    """A ServiceCIDR: the prefixes of it that can be read."""
+    texts = (item.spec.cidrs if item.spec is not None else None) or []
+    prefixes = [notes.prefix(f"spec.cidrs[{i}]", text) for i, text in enumerate(texts)]
+    return ServiceCIDR(item.metadata.name, tuple(one for one in prefixes if one is not None))
 
 
 def from_plain(value: object) -> Change | Refused:
@@ -142,7 +156,7 @@ def reason(error: Exception) -> str:
 
 
 def _key(kind: Kind, namespace: str | None, name: str) -> Key | None:
-    if kind is Kind.NODE:
+    if kind in (Kind.NODE, Kind.SERVICE_CIDR):
         return Key(kind, "", name) if _NAME.fullmatch(name) else None
     namespace = namespace or "default"
     if not _NAME.fullmatch(name) or not _NAME.fullmatch(namespace):

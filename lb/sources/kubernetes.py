@@ -25,16 +25,16 @@ from kubernetes.client.rest import RESTClientObject
 
 from lb.errors import BadInput
 from lb.model import ALL_PODS
-from lb.sources import Inbox, feed
+from lb.sources import Asked, Inbox, feed
 from lb.sources.joint import Faring, Gate
 from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
-from lb.sources.stream import TRANSPORT, Stream, explain, one_line
+from lb.sources.stream import TRANSPORT, Stream, explain, is_of_tls, one_line
 
 log = logging.getLogger("tidegate.source")
 
 FRESH_SECONDS = 60.0
 """How long files of credentials are not read again; tokens are rotated well ahead."""
-OK, UNAUTHORIZED = 200, 401
+OK, CREATED, UNAUTHORIZED = 200, 201, 401
 _BAD_CONFIGURATION = (
     config.ConfigException, OSError, yaml.YAMLError,
     ValueError, TypeError, KeyError, AttributeError,
@@ -52,11 +52,19 @@ SLICES = Resource(
     {"labelSelector": "!service.kubernetes.io/headless"},
 )  # fmt: skip
 
+SERVICE_CIDRS = Resource(
+    "servicecidrs", "/apis/networking.k8s.io/v1/servicecidrs",
+    "networking.k8s.io/v1", "ServiceCIDR", {}, may_be_missing=True,
+)  # fmt: skip
+
 
 def own_node(name: str) -> Resource:
     """The Node of that name and no other."""
     selectors = {"fieldSelector": f"metadata.name={name}"}
     return Resource("node", "/api/v1/nodes", "v1", "Node", selectors)
+
+
+ALL_NODES = Resource("nodes", "/api/v1/nodes", "v1", "Node", {})
 
 
 def own_pods(node: str) -> Resource:
@@ -67,31 +75,34 @@ def own_pods(node: str) -> Resource:
 class KubernetesSource:
     """Raises BadInput when the configuration cannot be used."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         kubeconfig: str,
         master: str,
         node_name: str,
-        timing: Timing | None = None,
+        all_nodes: bool = False,
         pods: bool = False,
+        timing: Timing | None = None,
     ) -> None:
         self._timing = timing or Timing()
-        self._access = Access(kubeconfig, master, self._timing)
-        self._node = own_node(node_name)
-        self._more = (own_pods(node_name),) if pods else ()
+        self._access = self.api = Access(kubeconfig, master, self._timing)
+        self._node = ALL_NODES if all_nodes else own_node(node_name)
+        self._all_nodes = (ALL_NODES.name,) if all_nodes else ()
+        self._pods = (own_pods(node_name),) if pods else ()
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
         faring = Faring(inbox, "kubernetes", self._access.location)
         gate = Gate(
             inbox,
-            needed=(SERVICES.name, SLICES.name),
-            wished=(self._node.name, *(one.name for one in self._more)),
+            # Without the other nodes, packets that they hand over would be turned away.
+            needed=(SERVICES.name, SLICES.name, *self._all_nodes),
+            wished=(self._node.name, SERVICE_CIDRS.name, *(one.name for one in self._pods)),
             patience=self._timing.node,
         )
         running: list[tuple[Reflector, threading.Thread]] = []
-        for resource in (self._node, SERVICES, SLICES, *self._more):
+        for resource in (self._node, SERVICE_CIDRS, SERVICES, SLICES, *self._pods):
             name = resource.name
             listener = Listener(
                 inbox.changed, partial(_listed, inbox, gate, name), partial(faring.tell, name)
@@ -117,12 +128,14 @@ def _listed(inbox: Inbox, gate: Gate, name: str) -> None:
 class Access:
     """The way to the API server: configuration, credentials, TLS, connections.
 
-    All files are read anew once they are `FRESH_SECONDS` old and a request is due, and after a 401:
-    so tokens, client certificates and authorities may be replaced on disk at any time.
+    All files are read anew once they are `FRESH_SECONDS` old and a request is due, and after a 401
+    or a fault of TLS: so tokens, client certificates and authorities may be replaced on disk at any
+    time.
     """
 
     def __init__(self, kubeconfig: str, master: str, timing: Timing) -> None:
         self._kubeconfig, self._master, self._timing = kubeconfig, master, timing
+        self.asked = Asked()
         self._lock = threading.Lock()
         self._load()
 
@@ -133,21 +146,39 @@ class Access:
 
     def get(self, path: str, query: Mapping[str, str], *, patience: float) -> Stream:
         """Ask; `patience` is the longest silence in seconds. Raises Failed."""
+        return self._request("GET", path, {}, patience, fields=query)
+
+    def send(self, method: str, path: str, body: bytes) -> None:
+        """Create by POST, or change by PATCH (RFC 7396), from JSON. Raises Failed."""
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        more = {"Content-Type": kind}
+        with self._request(method, path, more, self._timing.answer, body=body) as stream:
+            stream.whole()
+
+    def _request(
+        self, method: str, path: str, more: Mapping[str, str], patience: float, **content: Any
+    ) -> Stream:
+        began, code = time.monotonic(), 0
         try:
             pools, headers, host = self._present()
             response = pools.request(
-                "GET",
+                method,
                 host + path,
-                fields=query,
-                headers=headers,
+                headers=headers | dict(more),
                 timeout=urllib3.Timeout(connect=self._timing.connect, read=patience),
                 retries=False,
                 preload_content=False,
+                **content,
             )
+            code = response.status
         except TRANSPORT as error:
+            if is_of_tls(error):
+                self._read_at = -math.inf
             raise Failed(explain(error)) from error
+        finally:
+            self.asked.note(method, code, time.monotonic() - began)
         stream = Stream(response)
-        if response.status == OK:
+        if response.status in (OK, CREATED):
             return stream
         if response.status == UNAUTHORIZED:
             self._read_at = -math.inf

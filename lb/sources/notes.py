@@ -15,6 +15,8 @@ from lb.address import ANY, Address, Prefix, parse, parse_prefix
 from lb.errors import BadAddress
 from lb.model import Key, Protocol, Refused
 
+ANNOTATION = "annotation "
+"""How a reason begins that is about one of our own annotations: they become events, too."""
 MOST = 16
 """Notes kept of one object: beyond that a hostile one would only fill memory and terminals."""
 

@@ -179,7 +179,14 @@ class NodeMeta(Object):
     """`metadata` of a Node, which has no namespace."""
 
     name: str = ""
+    deletion_timestamp: str | None = None
     labels: NodeLabels | None = None
+
+
+class Taint(Object):
+    """`spec.taints[]` of a Node."""
+
+    key: str = ""
 
 
 class NodeSpec(Object):
@@ -187,6 +194,7 @@ class NodeSpec(Object):
 
     pod_cidr: str | None = field(name="podCIDR", default=None)
     pod_cidrs: list[str] | None = field(name="podCIDRs", default=None)
+    taints: list[Taint] | None = None
 
 
 class NodeAddress(Object):
@@ -208,6 +216,25 @@ class Node(Object):
     metadata: NodeMeta
     spec: NodeSpec | None = None
     status: NodeStatus | None = None
+
+
+class ServiceCIDRMeta(Object):
+    """`metadata` of a ServiceCIDR, which has no namespace."""
+
+    name: str = ""
+
+
+class ServiceCIDRSpec(Object):
+    """`spec` of a ServiceCIDR."""
+
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(Object):
+    """A ServiceCIDR of networking.k8s.io/v1."""
+
+    metadata: ServiceCIDRMeta
+    spec: ServiceCIDRSpec | None = None
 
 
 class PodAnnotations(Object):
@@ -254,12 +281,13 @@ class Pod(Object):
     status: PodStatus | None = None
 
 
-Typed = Service | EndpointSlice | Node | Pod
+Typed = Service | EndpointSlice | Node | ServiceCIDR | Pod
 
 TYPES: dict[tuple[str, str], type[Typed]] = {
     ("v1", "Service"): Service,
     ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
     ("v1", "Node"): Node,
+    ("networking.k8s.io/v1", "ServiceCIDR"): ServiceCIDR,
     ("v1", "Pod"): Pod,
 }
 """By apiVersion and kind."""

@@ -31,6 +31,11 @@ asked for is not there yet, as after the server's store was put back to an older
 SHORT_SECONDS = 1.0
 """A watch that ends sooner, and without a word, is a failure and not a turn of the server's."""
 
+MISSING = (403, 404)
+"""How a server answers for a kind that it does not serve to us."""
+MISSING_SECONDS = 300.0
+"""Until it is asked again."""
+
 
 class Timing(NamedTuple):
     """All times, in seconds."""
@@ -81,7 +86,10 @@ class Server(Protocol):
 
 
 class Resource(NamedTuple):
-    """A kind of object, and which of them are asked for. `optional`: what a server may refuse."""
+    """A kind of object, and which of them are asked for. `optional`: what a server may refuse.
+
+    `may_be_missing`: an older server does not know the kind, or its roles do not allow it.
+    """
 
     name: str
     path: str
@@ -89,6 +97,7 @@ class Resource(NamedTuple):
     kind: str
     selectors: Mapping[str, str]
     optional: Mapping[str, str] = {}
+    may_be_missing: bool = False
 
 
 class Listener(NamedTuple):
@@ -204,6 +213,11 @@ class Reflector:
         if listing and error.code == feed.BAD_REQUEST and self._optional:
             self._optional = {}
             return 0.0
+        if listing and error.code in MISSING and self._resource.may_be_missing:
+            log.info("%s: not served here: %s", self._resource.name, error)
+            self._listener.listed()
+            self._fares("")
+            return MISSING_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
         if error.code in STALE:
             self._feed.version = ""
         if error.code == GONE:

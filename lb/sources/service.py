@@ -13,13 +13,14 @@ from typing import TypeVar
 from msgspec import UNSET
 
 from lb.address import Address, Family, Prefix, family
-from lb.model import Policy, Protocol, Service, ServiceName, ServicePort
+from lb.model import Policy, Protocol, Service, ServiceName, ServicePort, Way
 from lb.sources import objects
-from lb.sources.notes import Notes, brief
+from lb.sources.notes import ANNOTATION, Notes, brief
 
 C = TypeVar("C", bound=Enum)
 
 PREFIX = "tidegate.io/"
+FORWARDING = PREFIX + "forwarding"
 LONGEST_ANNOTATION = 256 * 1024
 """Characters; Kubernetes allows no more for all annotations of an object together."""
 DEFAULT_AFFINITY, LONGEST_AFFINITY = 10800, 86400
@@ -80,6 +81,7 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
             if spec.type == "LoadBalancer" and external_policy is Policy.LOCAL
             else 0
         ),
+        forwarding=_forwarding(item.metadata.annotations or {}, notes),
         annotations=_annotations(item.metadata.annotations or {}, notes),
     )
 
@@ -202,13 +204,25 @@ def _health_check_node_port(number: int | None, notes: Notes) -> int:
     return (notes.port("spec.healthCheckNodePort", number) or 0) if number else 0
 
 
+def _forwarding(annotations: Mapping[str, str | None], notes: Notes) -> Way | None:
+    """How its backends on other nodes are reached; None: as the node has it."""
+    value = annotations.get(FORWARDING)
+    if value is None:
+        return None
+    try:
+        return Way(value)
+    except ValueError:
+        notes.add(f"annotation {FORWARDING}: {brief(value)} is not {' or '.join(Way)}")
+        return None
+
+
 def _annotations(annotations: Mapping[str, str | None], notes: Notes) -> Mapping[str, str]:
     """Our own ones, and only as long as Kubernetes would take."""
     kept = {}
     for name, value in annotations.items():
         if name.startswith(PREFIX):
             if len(name) + len(value or "") > LONGEST_ANNOTATION:
-                notes.add(f"annotation {brief(name)} is longer than {LONGEST_ANNOTATION}")
+                notes.add(f"{ANNOTATION}{brief(name)} is longer than {LONGEST_ANNOTATION}")
             else:
                 kept[name] = value or ""
     return kept

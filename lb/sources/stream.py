@@ -6,11 +6,12 @@ Any failure of the transport is one line in a `Failed`. Not for what the bytes m
 from __future__ import annotations
 
 import select
+import ssl
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 from lb.sources.reflector import Failed
@@ -74,6 +75,12 @@ class Stream:
             self._poll = select.poll()
             self._poll.register(self._response.fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
+
+
+def is_of_tls(error: Exception) -> bool:
+    """Has one side refused the other's certificate, or what else TLS asks for?"""
+    causes = (error, error.__cause__, error.__context__, *error.args)
+    return any(isinstance(one, ssl.SSLError | SSLError) for one in causes)
 
 
 def explain(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 In a test's own process it is `ApiServer`, changed by its methods. As a program on a host of the
 bed (`python -m tests.bed.apiserver --help`) it serves a directory of manifests, and follows it.
-No authorisation, no writing over HTTP: just what the product reads.
+Its only client is a node's proxy, which may do what that role may (`tests.bed.apiroles`).
+Nothing is written over HTTP but events: just what the product needs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 
+from tests.bed import apievents
 from tests.bed.apifollow import follow
+from tests.bed.apihttp import Http, cut
+from tests.bed.apiroles import NODE_PROXIER, Rules, allowed
 from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
 from tests.bed.authority import Authority
 
@@ -63,7 +67,10 @@ class ApiServer:
         self.address, self.port = address, port
         self.authority = Authority(address, folder)
         self.store = Store()
+        self.events = apievents.Events()
         self.tokens: set[str] | None = None
+        self.rules: Rules = NODE_PROXIER
+        """Whatever else is asked for gets a 403."""
         self.refused_selectors: set[str] = set()
         """Field selectors that this server does not know: 400."""
         self.requests: list[Request] = []
@@ -72,6 +79,10 @@ class ApiServer:
         self.connections: set[socket.socket] = set()
         self.forget_pages = 0
         """How many continue tokens to have forgotten when they are used: 410."""
+        self.broken_lists = 0
+        """How many lists to break off half-way."""
+        self.delay = 0.0
+        """Seconds before each answer, and before each lot of events."""
         self.pages: dict[str, tuple[int, list[bytes]]] = {}
         self._http: ThreadingHTTPServer | None = None
 
@@ -84,7 +95,7 @@ class ApiServer:
 
     def start(self) -> None:
         """Listen."""
-        self._http = _Http((self.address, self.port), _Handler)
+        self._http = Http((self.address, self.port), _Handler)
         self._http.api = self  # type: ignore[attr-defined]
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
@@ -101,14 +112,21 @@ class ApiServer:
             connections = list(self.connections)
             self.store.changed.notify_all()
         for connection in connections:
-            _cut(connection)
+            cut(connection)
         self._http.server_close()  # waits for the threads of all connections
         self._http = None
 
-    def kubeconfig(self, path: Path, **user: str) -> Path:
-        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`."""
-        authority = base64.b64encode(self.authority.pem).decode()
-        cluster = {"server": self.url, "certificate-authority-data": authority}
+    def kubeconfig(self, path: Path, *, authority: Path | None = None, **user: str) -> Path:
+        """Write a kubeconfig that leads here; `user` is the user's entry, `_` for `-`.
+
+        `authority`: the file that is to hold the authority; else it is part of the kubeconfig.
+        """
+        cluster = {"server": self.url}
+        if authority is None:
+            pem = base64.b64encode(self.authority.pem).decode()
+            cluster["certificate-authority-data"] = pem
+        else:
+            cluster["certificate-authority"] = str(authority)
         path.write_text(
             json.dumps(
                 {
@@ -173,7 +191,7 @@ class ApiServer:
         with self.store.changed:
             for watch in self._open(resource):
                 watch.ended = watch.silent = True
-                _cut(watch.connection)
+                cut(watch.connection)
             self.store.changed.notify_all()
 
     def mute(self, resource: str) -> None:
@@ -193,23 +211,6 @@ class ApiServer:
 
     def _open(self, resource: str) -> list[Watch]:
         return [watch for watch in self.watches if watch.resource == resource]
-
-
-class _Http(ThreadingHTTPServer):
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        """Without the look-up of a name that HTTPServer does."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -242,11 +243,23 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        path, kind = urlsplit(self.path).path, self.headers["Content-Type"]
+        may = allowed(self.api.rules, self.command, path, {})
+        self._status(self.api.events.write(self.command, path, kind, raw) if may else 403)
+
+    do_PATCH = do_POST  # noqa: N815 - http.server's word
+
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         request = Request(url.path.rpartition("/")[2], dict(parse_qsl(url.query)), token)
+        if url.path == apievents.LIST:
+            self._answer(self.api.events.text())
+            return
         self.api.requests.append(request)
+        time.sleep(self.api.delay)
         refusal = self._refusal(request)
         if refusal is not None:
             self._status(refusal.code, refusal.retry_after)
@@ -254,6 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(401)
         elif url.path not in PATHS.values():
             self._status(404)
+        elif not allowed(self.api.rules, "GET", url.path, request.query):
+            self._status(403)
         else:
             fields = request.query.get("fieldSelector", "")
             matches = selector(request.query.get("labelSelector", ""), fields)
@@ -303,10 +318,19 @@ class _Handler(BaseHTTPRequestHandler):
             json.dumps(meta).encode(),
             b",".join(texts[:limit]),
         )
+        self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.api.broken_lists:
+            self.api.broken_lists -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            cut(self.connection)
+            return
         self.wfile.write(body)
 
     def _watch(self, path: str, request: Request, matches: Matches) -> None:
@@ -334,6 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
                             break
                         store.changed.wait(left)
                         continue
+                time.sleep(self.api.delay)
                 for line in lines:
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                 self.wfile.flush()
@@ -348,12 +373,6 @@ class _Handler(BaseHTTPRequestHandler):
         lines = watch.lines if watch.deaf else lines + watch.lines
         watch.lines = []
         return [] if watch.silent else lines
-
-
-def _cut(connection: socket.socket) -> None:
-    """End a connection as a broken cable would be noticed: no TLS farewell, no last chunk."""
-    with suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def main() -> None:

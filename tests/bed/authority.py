@@ -30,10 +30,20 @@ class Authority:
                 kept.write_bytes(text)
         elif folder is not None:
             text, self.pem = kept.read_bytes(), (folder / "ca.pem").read_bytes()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_verify_locations(cadata=self.pem.decode())
-        with _file(text) as path:
-            self.context.load_cert_chain(path)
+        self._text = text
+        self.context = self._serving(self.pem)
+
+    def demand_clients_of(self, authority: trustme.CA) -> None:
+        """From the next connection on a client has to show a certificate of that authority."""
+        self.context = self._serving(authority.cert_pem.bytes())
+        self.context.verify_mode = ssl.CERT_REQUIRED
+
+    def _serving(self, clients: bytes) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(cadata=clients.decode())
+        with _file(self._text) as path:
+            context.load_cert_chain(path)
+        return context
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bed import Cluster, Host, Pod, missing
+from tests.net.bulk import make
 from tests.net.outside import SERVICES, Outside
 from tests.net.world import World
 
@@ -84,6 +85,12 @@ def outside(world: World) -> Outside:
     """The client beyond the router, whose way to all services leads through n1."""
     world.cluster.route(SERVICES, world.node)
     return Outside(world)
+
+
+@pytest.fixture(scope="session")
+def megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 20 MB that no two parts of are alike."""
+    return make(tmp_path_factory.mktemp("megabytes") / "sent")
 
 
 @pytest.fixture(params=["pod", "node"])

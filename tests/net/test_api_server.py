@@ -6,10 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.bed import Agent, Cluster, Manifests, Outcome, Process, curl, until
+from tests.bed import Agent, BedError, Cluster, Manifests, Outcome, Process, curl, until
+from tests.bed.apievents import LIST
 from tests.bed.manifests import endpoint, endpoint_slice, node, port, service, slice_port
 
 PORT = 6443
@@ -61,6 +63,11 @@ def agent(one_node: Cluster, api: Api) -> Iterator[Agent]:
     agent.tidegate("cleanup")
 
 
+def metrics(cluster: Cluster) -> str:
+    """What the agent says of itself."""
+    return cluster.nodes[0].run("curl", "-s", "http://127.0.0.1:10249/metrics").stdout
+
+
 def web(cluster: Cluster, name: str, address: str) -> list[dict[str, object]]:
     """A service that leads to pod web-0."""
     pod = cluster.nodes[0].pods[0]
@@ -89,6 +96,8 @@ def test_the_life_of_an_api_server(one_node: Cluster, api: Api, agent: Agent) ->
     api.kill()
     until(lambda: "refused" in agent.status()["source"]["error"], "error", timeout=10.0)
     assert agent.status()["healthy"]
+    assert "tidegate_source_up 0.0" in metrics(one_node)
+    writes = agent.status()["writes"]
     assert reaches(ADDRESS)
     assert reaches(OTHER)
 
@@ -99,6 +108,9 @@ def test_the_life_of_an_api_server(one_node: Cluster, api: Api, agent: Agent) ->
     until(lambda: reaches(THIRD) and not reaches(OTHER), "difference", timeout=5.0)
     assert reaches(ADDRESS)
     assert agent.status()["services"] == 2
+    # One goes and one comes, each with its frontend; a service may come before its slice.
+    assert agent.status()["writes"] - writes in (4, 5)
+    assert "tidegate_source_up 1.0" in metrics(one_node)
     agent.tidegate("verify")
 
 
@@ -107,3 +119,47 @@ def test_a_restart_with_nothing_to_do(agent: Agent) -> None:
     for _ in range(3):
         agent.restart()
         assert agent.status()["healthy"]
+
+
+def test_events_reach_the_api_server(one_node: Cluster, api: Api, agent: Agent) -> None:
+    """The start, and a health check whose port is taken; with the read-only rest unharmed."""
+    events: list[dict[str, Any]] = []
+
+    def has(reason: str) -> bool:
+        url = f"https://{one_node.client.ipv4}:{PORT}{LIST}"
+        events[:] = curl(one_node.client, url, "--insecure").json["items"]
+        return any(one["reason"] == reason for one in events)
+
+    until(lambda: has("Starting"), "the start", timeout=5.0)
+    (start,) = events
+    assert (start["regarding"]["kind"], start["regarding"]["name"]) == ("Node", "n1")
+    own = one_node.nodes[0]
+    with agent.change():
+        one = service(
+            "taken", cluster_ips=[OTHER], ports=[port(80)], kind="LoadBalancer",
+            external_policy="Local", health_check_node_port=10256,
+        )  # fmt: skip
+        api.manifests.write("taken.yaml", one)
+    until(lambda: has("FailedToStartServiceHealthcheck"), "the failure", timeout=5.0)
+    failure = events[-1]
+    assert failure["regarding"]["name"] == "taken"
+    assert failure["note"].startswith("node n1 failed to start healthcheck of default/taken on ")
+    assert curl(own, f"http://{own.ipv4}:10256/healthz").json["nodeEligible"] is True
+
+
+def test_a_start_while_the_server_is_away(one_node: Cluster, api: Api, agent: Agent) -> None:
+    """What is in the maps serves on, for as long as it takes; its return costs no write."""
+    client = one_node.nodes[0].pods[2]
+    agent.stop()
+    api.kill()
+    with pytest.raises(BedError, match="not ready in time"):
+        agent.start(timeout=3.0)
+    status = agent.status()
+    assert (status["source"]["synced"], status["writes"]) == (False, 0)
+    assert "refused" in status["source"]["error"]
+    assert "tidegate_synced 0.0" in metrics(one_node)
+    assert curl(client, f"http://{ADDRESS}/", timeout=1.0).outcome is Outcome.OK
+    api.start()
+    until(lambda: agent.status()["source"]["synced"], "recovery", timeout=60.0)
+    assert agent.status()["writes"] == 0
+    agent.tidegate("verify")

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bed import Host, connect
+from tests.bed import connect
 from tests.bed.host import PROBES
+from tests.net.bulk import to_and_fro
 from tests.net.outside import FAMILY, PROTOCOL, TWO_NODES, Outside
 from tests.net.world import ECHO, World, url
 
 pytestmark = TWO_NODES
 BACKEND = pytest.mark.parametrize("backend", ["web-0", "web-1"])
 LINES = 7000
-SIZE = 20 << 20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _lines(world: World) -> None:
     for pod in world.webs:
         pod.line_echo(LINES)
-
-
-@pytest.fixture(scope="module")
-def megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 20 MB that no two parts of are alike."""
-    path = tmp_path_factory.mktemp("megabytes") / "sent"
-    path.write_bytes(random.Random(3).randbytes(SIZE))
-    return path
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def to_and_fro(client: Host, base: str, sent: Path) -> None:
-    """PUT the file and GET it again; fails unless it came back whole."""
-    got = sent.with_name("got")
-    got.unlink(missing_ok=True)
-    quiet = ("curl", "-q", "--noproxy", "*", "--globoff", "--silent", "--fail", "--max-time", "9")
-    client.run(*quiet, "--upload-file", str(sent), f"{base}files/{got.name}", timeout=12)
-    client.run(*quiet, "--output", str(got), f"{base}files/{got.name}", timeout=12)
-    assert digest(got) == digest(sent)
 
 
 @FAMILY

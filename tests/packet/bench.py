@@ -17,24 +17,27 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bpf import libbpf, tc
+from bpf import libbpf
 from bpf.layout import Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
-from lb.address import parse
+from bpf.texts import LB, LB_XDP, XDP
+from lb.address import parse, parse_prefix
 from lb.config import Settings
-from lb.here import Addresses
+from lb.here import Addresses, ServiceRanges
 from lb.model import ServiceName
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.tables import SIZES, in_kernel
+from lb.xdp import Xdp
 from tests.bed.process import run
 from tests.packet.given import Given
 
 _CLONE_NEWNET = 0x40000000
 ROUTER_MAC, NODE_MAC = "02:00:00:00:00:fe", "02:00:00:00:00:01"
 NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
+PEER = {4: "192.0.2.2", 6: "2001:db8::2"}
 HERE = Here("n1", "a", (parse(NODE[4]), parse(NODE[6])))
 
 _WIRING = f"""
@@ -63,8 +66,11 @@ neigh add 2001:db8::2 dev outside lladdr 02:00:00:00:00:02
 _SETTINGS = """
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+ethtool -K router gro on > /dev/null
 """
 
+RANGES = ("10.97.0.0/16", "fd00:10:97::/112")
+"""ServiceCIDRs; services' own addresses are in neither."""
 _AGENT = Settings(node_name=HERE.name, cgroup=Path(), bpffs=Path(), api_socket=Path())
 
 
@@ -90,11 +96,17 @@ class Bench:
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
-        programs = self._pins.build("lb.c", tc.PROGRAMS, SIZES, {"HAVE_SET_RETVAL": "0"})
+        self._pins.make(SIZES)
+        building = self._pins.compile((LB, XDP), {"HAVE_SET_RETVAL": "0"})
+        building.finish()
         self._programs = {
-            one.name: libbpf.open_pin(str(programs / one.name)) for one in tc.PROGRAMS
+            one.name: libbpf.open_pin(str(folder / one.name))
+            for text, folder in building.folders.items()
+            for one in text.programs
         }
         self._flows = self._pins.open_array("flows")
+        self._dsr_flows = self._pins.open_array("dsr_flows")
+        self._hops = self._pins.open_array("hops")
         self._affinity = self._pins.open_hash("affinity")
         self._reconciler = Reconciler(in_kernel(self._pins), guard=lambda: None)
         self._now = 0.0
@@ -102,8 +114,28 @@ class Bench:
             self._device = socket.if_nametoindex("outside")
             node = Node(cookie(), *HERE.addresses)
         self._pins.open_array("node").write(0, node.pack())
-        addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
-        addresses.update(HERE.addresses, HERE.addresses)
+        self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
+        peers = [parse(address) for address in PEER.values()]
+        self._addresses.update(HERE.addresses, HERE.addresses, peers)
+        ServiceRanges(self._pins.open_hash("cidrs")).update(map(parse_prefix, RANGES))
+        with entered(self._path):
+            table = self._pins.open_array("devices")
+            self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)
+            self._xdp.follow(["outside"])
+
+    @property
+    def namespace(self) -> Path:
+        """Where the device is."""
+        return self._path
+
+    @property
+    def device(self) -> int:
+        """The index of the device where outside traffic enters."""
+        return self._device
+
+    def program(self, name: str) -> int:
+        """The descriptor of a program."""
+        return self._programs[name]
 
     def close(self) -> None:
         """The namespace goes; what is pinned is the folder's owner's."""
@@ -125,10 +157,15 @@ class Bench:
         self._now += 10  # ids that were released have rested
         plans = {one.name: plan(one, slices, HERE) for one, slices in given}
         self._reconciler.step({**dict.fromkeys(gone, ()), **plans}, self._now)
+        self._addresses.serve(
+            {**dict.fromkeys(gone, ()), **{one.name: one.cluster_ips.values() for one, _ in given}}
+        )
         assert not self._reconciler.failing
 
     def forget(self) -> None:
-        """No flow and no client is remembered."""
+        """No flow and no client is remembered, and no way to a backend."""
+        for table in (self._dsr_flows, self._hops):
+            table.write(0, bytes(table.capacity * table.size))
         self._flows.write(0, bytes(self._flows.capacity * self._flows.size))
         self._affinity.remove([key for key, _ in self._affinity.items()])
 
@@ -140,8 +177,9 @@ class Bench:
     def run_all(self, program: str, packets: Iterable[bytes]) -> list[libbpf.Ran]:
         """The same for many frames, one after the other."""
         descriptor = self._programs[program]
+        runs = libbpf.test_run_xdp if program == LB_XDP.name else libbpf.test_run
         with entered(self._path):
-            return [libbpf.test_run(descriptor, one, device=self._device) for one in packets]
+            return [runs(descriptor, one, device=self._device) for one in packets]
 
     def counted(self) -> dict[Reason, int]:
         """How often each reason was met, those at 0 left out."""

@@ -15,6 +15,7 @@ from lb.model import (
     ServicePort,
     SliceName,
     SlicePort,
+    Way,
 )
 
 CLUSTER_IPS = {Family.IPV4: "10.96.0.10", Family.IPV6: "fd00:10:96::10"}
@@ -48,6 +49,7 @@ def service(
     ranges: tuple[str, ...] = (),
     local: bool = False,
     affinity: int = 0,
+    forwarding: Way | None = None,
 ) -> Given:
     """A service at `203.0.113.10:80/tcp` with backends `10.244.2.5:8080 n2`, or `... n2 draining`.
 
@@ -72,6 +74,7 @@ def service(
             source_ranges=tuple(parse_prefix(one) for one in ranges),
             external_policy=Policy.LOCAL if local else Policy.CLUSTER,
             affinity_seconds=affinity,
+            forwarding=forwarding,
             **fields,
         ),
         tuple(_slice(name, protocol, which, number, one) for number, one in enumerate(backends, 1)),

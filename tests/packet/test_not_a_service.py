@@ -52,6 +52,17 @@ ROWS = (
     Case("another port, IPv6", GIVEN, tcp(CLIENT6, 40000, VIP6, 81)),
     Case("another protocol on a service's port", GIVEN, udp(CLIENT, 40000, VIP, 80)),
     Case("another protocol, IPv6", GIVEN, udp(CLIENT6, 40000, VIP6, 80)),
+    Case(
+        "a connection to a stray address that goes on", GIVEN,
+        tcp(CLIENT, 1, "10.97.0.1", 80, flags="A"),
+    ),
+    Case(
+        "the same in IPv6", GIVEN,
+        tcp(CLIENT6, 1, "fd00:10:97::1", 80, flags="A"),
+    ),
+    Case("out, next to a ServiceCIDR", GIVEN, udp(CLIENT, 1, "10.98.0.0", 80)),
+    Case("out, next to one, IPv6", GIVEN, udp(CLIENT6, 1, "fd00:10:97::1:0", 80)),
+    Case("in from a stray address", GIVEN, udp("10.97.0.1", 80, CLIENT, 1)),
     Case("ssh of the node", GIVEN, tcp(CLIENT, 40000, NODE[4], 22)),
     Case("ssh of the node, IPv6", GIVEN, tcp(CLIENT6, 40000, NODE[6], 22)),
     Case("a node port at an address that is not the node's", GIVEN, tcp(CLIENT, 40000, VIP, 30080)),

@@ -17,6 +17,8 @@ NOT_OF_ONE_PACKET = {
     Reason.NONE: "is none",
     Reason.NO_MEMORY: "only sockets need memory",
     Reason.REWRITE: "no packet of these rows makes the kernel refuse",
+    Reason.TOO_BIG: "in test_dsr.py",
+    Reason.NOT_SERVED: "in test_dsr.py",
     Reason.NO_PORT: "has a test of its own: it takes thousands of packets",
 }
 
@@ -45,6 +47,19 @@ def _rows(net: Net, l4: Make) -> tuple[Case, ...]:
         dropped(f"no backend: {kind}", Reason.NO_BACKEND, kind=kind)
         for kind in ("load balancer", "external", "cluster", "node port")
     ]
+    there = offered(net, l4, net.there, kind="cluster")
+    wrong = l4(net.client, 40000, net.address_of("cluster"), 81)
+    stray = l4(net.client, 40000, "10.97.1.2" if net is V4 else "fd00:10:97::2", 80)
+    rows += [
+        Case(
+            "a cluster IP's other port", (there,), wrong, Verdict.DROP, None,
+            {Reason.NO_SERVICE_PORT: 1},
+        ),
+        Case(
+            "out to an address of a ServiceCIDR", (there,), stray, Verdict.DROP, None,
+            {Reason.UNALLOCATED: 1}, "lb_out",
+        ),
+    ]  # fmt: skip
     return tuple(rows)
 
 

@@ -11,7 +11,7 @@ import pytest
 from bpf import pins
 from bpf.layout import TABLES, FrontendKey, Service
 from bpf.link import SOCKET_HOOKS
-from bpf.module import CompileError, Compiling, Job
+from bpf.module import CompileError, Compiling, Job, Program, Text
 from bpf.pins import Pins, mount, unmount
 from lb.tables import SIZES
 
@@ -108,6 +108,41 @@ def test_a_build_that_was_killed_loses_nothing(
     assert is_filled(after)
     after.sweep([programs], LARGE)
     assert [path.name for path in (bpffs / "programs").iterdir()] == [programs.name]
+
+
+def test_texts_are_compiled_side_by_side(bpffs: Path) -> None:
+    """Each has a folder of its own, known before; one that fails is told, and leaves nothing."""
+    made = Pins(bpffs)
+    made.make(SMALL)
+    defines = {"HAVE_SET_RETVAL": "0"}
+    good, other = Text("sock.c", PROGRAMS), Text("sock.c", PROGRAMS, (("OTHER", "1"),))
+    building = made.compile([good, other], defines)
+    building.finish()
+    assert building.folders[good] != building.folders[other]
+    for text in (good, other):
+        assert (building.folders[text] / PROGRAMS[0].name).exists()
+    wrong = Text("sock.c", (Program("nothing", 18, 10),))
+    building = made.compile([good, wrong], defines)
+    for _ in range(2):
+        with pytest.raises(CompileError, match=r"sock\.c: Unknown program .*nothing"):
+            building.finish()
+    assert not building.folders[wrong].exists()
+
+
+def test_a_table_that_was_unpinned_is_no_programs_table(
+    bpffs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was built for the lost one is never taken for the new one's, whoever dies meanwhile."""
+    before, programs = build(bpffs)
+    before.map_path("frontends", SMALL["frontends"]).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(pins, "Compiling", Killed)
+        with pytest.raises(CompileError):
+            build(bpffs)
+    assert not programs.exists()
+    after, _ = build(bpffs)
+    assert programs.exists()
+    assert after.open_hash("frontends").capacity == 64
 
 
 def test_going_back_after_a_build_that_never_attached(bpffs: Path) -> None:

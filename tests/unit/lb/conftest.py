@@ -91,9 +91,14 @@ def start(api: ApiServer, tmp_path: Path) -> Iterator[Start]:
     running: list[tuple[threading.Thread, threading.Event]] = []
 
     def begin(
-        timing: Timing = QUICK, *, synced: bool = True, pods: bool = False, **user: str
+        timing: Timing = QUICK,
+        *,
+        synced: bool = True,
+        pods: bool = False,
+        authority: Path | None = None,
+        **user: str,
     ) -> Recorder:
-        path = api.kubeconfig(tmp_path / "kubeconfig", **user)
+        path = api.kubeconfig(tmp_path / "kubeconfig", authority=authority, **user)
         source = KubernetesSource(
             kubeconfig=str(path), master="", node_name="n1", timing=timing, pods=pods
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from pathlib import Path
 
@@ -159,22 +158,6 @@ def test_addresses_that_could_not_be_written_are_tried_again() -> None:
     bench.controller.turn(1.0)
     assert bench.status()["healthy"] is True
     assert bench.accepting() == {parse("192.0.2.1")}
-
-
-def test_a_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not at every try; and once when it is over."""
-    caplog.set_level(logging.INFO)
-    bench = Bench(watched({"backends": 2}))
-    bench.sync()
-    bench.apply(WEB, slice_of("web", "1", "2"))
-    for now in (1.0, 3.0, 7.0):
-        bench.controller.turn(now)
-    (failed,) = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert "--max-backends" in failed.getMessage()
-    assert bench.status()["healthy"] is False
-    bench.apply(slice_of("web", "1"), now=8.0)
-    assert "no longer fails" in caplog.records[-1].getMessage()
-    assert bench.status()["healthy"] is True
 
 
 def test_what_could_not_be_removed_is_removed_without_any_change() -> None:

@@ -199,3 +199,28 @@ def test_whatever_is_taken_is_valid(spec: Plain) -> None:
         assert all(1 <= port.port <= 65535 and 0 <= port.node_port <= 65535 for port in ports)
         assert len({(port.name, port.protocol) for port in ports}) == len(ports)
         assert len({(port.port, port.protocol) for port in ports}) == len(ports)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec", "leaving"),
+    [
+        ({}, {}, False),
+        ({}, {"taints": [{"key": "node.kubernetes.io/unschedulable"}]}, False),
+        ({}, {"taints": [{"key": "a"}, {"key": "ToBeDeletedByClusterAutoscaler"}]}, True),
+        ({"deletionTimestamp": "2026-11-21T16:00:00Z"}, {}, True),
+        ({"deletionTimestamp": None}, {"taints": None}, False),
+    ],
+)
+def test_a_node_that_is_about_to_go(metadata: Plain, spec: Plain, leaving: Any) -> None:
+    """By its deletion, or the cluster autoscaler's taint; no other taint."""
+    change = from_plain(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": "n1", **metadata},
+            "spec": spec,
+        }
+    )
+    assert isinstance(change, Change)
+    assert isinstance(change.value, Node)
+    assert change.value.leaving is leaving

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lb.address import Family, parse, parse_prefix
-from lb.model import Policy, Protocol, ServicePort
+from lb.model import Policy, Protocol, ServicePort, Way
 from tests.unit.lb.converted import V4, V6, Plain, reasons, service, taken
 
 
@@ -257,3 +257,19 @@ def test_only_own_annotations_are_kept() -> None:
     assert taken(change).annotations == kept
     assert len(change.refused) == 1
     assert len(str(change.refused)) < 300
+
+
+@pytest.mark.parametrize("way", Way)
+def test_forwarding(way: Way) -> None:
+    """One of three words."""
+    assert taken(service(annotations={"tidegate.io/forwarding": way.value})).forwarding is way
+
+
+@pytest.mark.parametrize("value", ["", "DSR", "ipip", "x" * 1000])
+def test_another_word_for_forwarding_is_named(value: str) -> None:
+    """The service is served as the node has it."""
+    change = service(annotations={"tidegate.io/forwarding": value})
+    assert taken(change).forwarding is None
+    (note,) = change.refused
+    assert "annotation tidegate.io/forwarding" in note.reason
+    assert len(note.reason) < 200

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf.layout import Node
-from bpf.maps import MemoryArray
+from bpf.layout import AddressFlag, Node, NodeAddress
+from bpf.maps import MemoryArray, MemoryHash
 from lb.address import Family, parse
+from lb.config import Settings
 from lb.devices import Choice, choose, feature, not_forwarding
-from lb.here import Identity
+from lb.here import Addresses, Identity
 
 NAMES = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=4)
 BOTH = (Family.IPV4, Family.IPV6)
@@ -97,3 +98,19 @@ def test_identity_follows_the_addresses() -> None:
         v4 = bytes(four) if four in primary else bytes(16)
         v6 = bytes(six) if six in primary else bytes(16)
         assert Node.unpack(table.read(0)) == Node(7, v4, v6)
+
+
+def test_peers_stand_beside_the_own_addresses() -> None:
+    """They may hand packets over, and accept no node ports here; an own address stays one."""
+    table = MemoryHash(16)
+    settings = Settings(node_name="n1", cgroup=Path(), bpffs=Path(), api_socket=Path())
+    addresses = Addresses(table, settings)
+    own, other = parse("192.0.2.1"), parse("192.0.2.2")
+    assert addresses.update([own], [own], [own, other])
+    flags = {key: NodeAddress.unpack(value).flags for key, value in table.items()}
+    assert flags[bytes(other)] == AddressFlag.PEER
+    assert flags[bytes(own)] & AddressFlag.LOCAL
+    assert not flags[bytes(own)] & AddressFlag.PEER
+    assert not addresses.update([own], [own], [other])
+    assert addresses.update([own], [own])
+    assert bytes(other) not in dict(table.items())

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from kubernetes.config import incluster_config
 
 from lb.errors import BadInput
 from lb.sources.kubernetes import KubernetesSource
+from tests.bed.apiroles import NODE_PROXIER, allowed, asked
 from tests.bed.apiserver import ApiServer
+from tests.bed.authority import Authority
 from tests.bed.manifests import port, service
 from tests.unit.lb.conftest import PATIENCE, QUICK, Recorder, Start
 
@@ -73,6 +76,78 @@ def test_a_client_certificate(api: ApiServer, start: Start, tmp_path: Path) -> N
     api.store.put(WEB)
     inbox = start(client_certificate=str(certificate), client_key=str(key))
     assert inbox.names() == {"web"}
+
+
+def write_client(folder: Path, authority: trustme.CA) -> tuple[Path, Path]:
+    """A client's certificate and key, in files."""
+    issued = authority.issue_cert("client@example.org", common_name="client")
+    certificate, key = folder / "client.pem", folder / "client.key"
+    certificate.write_bytes(issued.cert_chain_pems[0].bytes())
+    key.write_bytes(issued.private_key_pem.bytes())
+    return certificate, key
+
+
+def test_a_client_certificate_that_is_replaced_on_disk(
+    api: ApiServer, start: Start, tmp_path: Path
+) -> None:
+    """The old one is refused, the files are read anew, and the watch goes on."""
+    first, second = trustme.CA(), trustme.CA()
+    api.authority.demand_clients_of(first)
+    certificate, key = write_client(tmp_path, first)
+    inbox = start(client_certificate=str(certificate), client_key=str(key))
+    api.authority.demand_clients_of(second)
+    api.drop("services")
+    inbox.until(lambda: bool(inbox.report_now.error))
+    write_client(tmp_path, second)
+    api.store.put(WEB)
+    inbox.until(lambda: inbox.names() == {"web"} and not inbox.report_now.error)
+    assert api.count("services", watch=False) == 1
+
+
+def test_an_authority_that_is_replaced_on_disk(
+    api: ApiServer, start: Start, tmp_path: Path
+) -> None:
+    """A server with a certificate of the new one is trusted as soon as the file says so."""
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(api.authority.pem)
+    inbox = start(authority=authority)
+    api.authority = Authority(api.address)
+    api.drop("services")
+    inbox.until(lambda: "certificate verify failed" in inbox.report_now.error)
+    authority.write_bytes(api.authority.pem)
+    api.store.put(WEB)
+    inbox.until(lambda: inbox.names() == {"web"} and not inbox.report_now.error)
+    assert api.count("services", watch=False) == 1
+
+
+def test_the_role_of_a_node_proxy_is_enough(api: ApiServer, start: Start) -> None:
+    """Nothing that is asked for is refused; and the server does refuse what is beyond the role."""
+    assert api.rules == NODE_PROXIER
+    api.store.put(WEB)
+    inbox = start()
+    assert (inbox.names(), inbox.report_now.error) == ({"web"}, "")
+    for path, verb in (
+        ("/api/v1/pods", "list"),
+        ("/api/v1/secrets", "watch"),
+        ("/api/v1/namespaces/default/services/web", "get"),
+        ("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/web", "get"),
+    ):
+        query = {"watch": "true"} if verb == "watch" else {}
+        assert asked("GET", path, query)[2] == verb
+        assert not allowed(NODE_PROXIER, "GET", path, query)
+    assert not allowed(NODE_PROXIER, "DELETE", "/api/v1/nodes/n1", {})
+    assert allowed(NODE_PROXIER, "POST", "/apis/events.k8s.io/v1/namespaces/default/events", {})
+
+
+def test_a_role_that_lacks_a_kind_is_told(api: ApiServer, start: Start) -> None:
+    """The first state waits; once the role is mended it comes by itself."""
+    api.rules = {key: verbs for key, verbs in NODE_PROXIER.items() if key != ("", "services")}
+    api.store.put(WEB)
+    inbox = start(synced=False)
+    inbox.until(lambda: "services: 403" in inbox.report_now.error)
+    assert not inbox.synced_after
+    api.rules = NODE_PROXIER
+    inbox.until(lambda: bool(inbox.synced_after) and inbox.names() == {"web"})
 
 
 def test_a_server_of_another_authority(api: ApiServer, tmp_path: Path) -> None:

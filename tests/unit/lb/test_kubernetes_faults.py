@@ -137,6 +137,41 @@ def test_silence_is_noticed(api: ApiServer, start: Start) -> None:
     inbox.until(lambda: inbox.names() == {"web"})
 
 
+def test_a_list_that_breaks_off_begins_again(api: ApiServer, start: Start) -> None:
+    """Half an answer is no answer: nothing of it counts, and nothing is taken for gone."""
+    api.store.put(web("one"), web("two", "10.96.0.11"))
+    inbox = start()
+    seen = len(inbox.changes)
+    api.broken_lists = 1
+    api.store.expire()
+    api.drop("services")
+    inbox.until(lambda: api.count("services", watch=False) == 3 and api.watched("services"))
+    assert inbox.changes[seen:] == []
+    assert any("services" in report.error for report in inbox.reports)
+    inbox.until(lambda: not inbox.report_now.error)
+
+
+def test_a_slow_server_is_waited_for(api: ApiServer, start: Start) -> None:
+    """Slower than a pause and quicker than a time-out: no fault, and all arrives."""
+    api.delay = 3 * QUICK.longest_pause
+    api.store.put(web("one"))
+    inbox = start()
+    api.store.put(web("two", "10.96.0.11"))
+    inbox.until(lambda: inbox.names() == {"one", "two"})
+    assert not any(report.error for report in inbox.reports)
+
+
+def test_one_that_answers_too_late_is_a_fault(api: ApiServer, start: Start) -> None:
+    """After `answer` seconds of silence it is asked anew."""
+    api.delay = 0.5
+    api.store.put(web("one"))
+    inbox = start(QUICK._replace(answer=0.2), synced=False)
+    inbox.until(lambda: "services" in inbox.report_now.error)
+    assert not inbox.synced_after
+    api.delay = 0.0
+    inbox.until(lambda: bool(inbox.synced_after) and inbox.names() == {"one"})
+
+
 def test_a_list_that_expires_half_way_begins_again(api: ApiServer, start: Start) -> None:
     """A page that is no longer to be had costs a new list, and nothing comes twice."""
     api.store.put(*[web(f"s{i}", f"10.96.{i // 250}.{i % 250 + 1}") for i in range(600)])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lb.address import parse
-from lb.model import EndpointSlice, Key, Kind, Node, Service
+from lb.address import parse, parse_prefix
+from lb.model import EndpointSlice, Key, Kind, Node, Service, ServiceCIDR
 from lb.sources.kubernetes import KubernetesSource
 from lb.sources.reflector import PAGE
 from tests.bed.apiserver import ApiServer
@@ -69,6 +69,7 @@ def test_asks_for_what_kube_proxy_asks_for(api: ApiServer, start: Start) -> None
         "services": ("!service.kubernetes.io/service-proxy-name", "spec.clusterIP!=None"),
         "endpointslices": ("!service.kubernetes.io/headless", ""),
         "nodes": ("", "metadata.name=n1"),
+        "servicecidrs": ("", ""),
     }
     for request in api.requests:
         labels, fields = wanted[request.resource]
@@ -79,6 +80,35 @@ def test_asks_for_what_kube_proxy_asks_for(api: ApiServer, start: Start) -> None
             assert 300 <= int(request.query["timeoutSeconds"]) <= 600
         else:
             assert request.query["limit"] == str(PAGE)
+
+
+def service_cidr(name: str, *cidrs: str) -> Manifest:
+    """A ServiceCIDR."""
+    return {
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": name}, "spec": {"cidrs": list(cidrs)},
+    }  # fmt: skip
+
+
+def test_service_cidrs_follow(api: ApiServer, start: Start) -> None:
+    """They are part of the first full state, and change like all else; a bad one is told."""
+    api.store.put(service_cidr("kubernetes", "10.96.0.0/16", "fd00::/112"))
+    inbox = start()
+    key = Key(Kind.SERVICE_CIDR, "", "kubernetes")
+    both = (parse_prefix("10.96.0.0/16"), parse_prefix("fd00::/112"))
+    assert inbox.held()[key] == ServiceCIDR("kubernetes", both)
+    api.store.put(service_cidr("kubernetes", "10.96.0.0/33", "fd00::/112"))
+    inbox.until(lambda: inbox.held()[key] == ServiceCIDR("kubernetes", both[1:]))
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_server_without_service_cidrs(api: ApiServer, start: Start, status: int) -> None:
+    """Before Kubernetes 1.33 there are none, and no right to ask: that is no fault."""
+    api.refuse(status, "servicecidrs", times=1_000_000)
+    api.store.put(node("n1"))
+    inbox = start()
+    assert inbox.synced_after
+    assert not inbox.report_now.error
 
 
 def test_goes_on_without_a_selector_that_the_server_does_not_know(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, generate_latest
-
-from lb.metrics import TidegateCollector
+from lb import __version__
+from lb.metrics import TidegateCollector, scraper
 from tests.unit.lb.test_controller import WEB, Bench
 
 EXPECTED = {
@@ -16,6 +15,9 @@ EXPECTED = {
     'tidegate_drops_total{reason="no_backend"} 3.0',
     "tidegate_sockets_ended_total 2.0",
     'tidegate_map_entries{map="frontends"} 2.0',
+    f'tidegate_build_info{{version="{__version__}"}} 1.0',
+    "tidegate_apply_duration_seconds_count 1.0",
+    'tidegate_programming_duration_seconds_bucket{ip_family="IPv6",le="0.0001"} 0.0',
 }
 
 
@@ -24,7 +26,7 @@ def test_a_scrape_tells_the_agents_state() -> None:
     bench = Bench()
     bench.apply(WEB)
     bench.sync()
-    registry = CollectorRegistry()
-    registry.register(TidegateCollector(bench.controller, lambda: {"no_backend": 3}, lambda: 2))
-    lines = set(generate_latest(registry).decode().splitlines())
-    assert lines >= EXPECTED
+    collector = TidegateCollector(bench.controller, lambda: {"no_backend": 3}, lambda: 2)
+    lines = scraper(collector)().decode().splitlines()
+    assert set(lines) >= EXPECTED
+    assert any(line.startswith("process_resident_memory_bytes ") for line in lines)

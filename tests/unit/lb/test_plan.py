@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bpf.layout import BackendFlag, BackendState, Empty, FrontendFlag, View
 from lb.address import Family, Prefix, parse, parse_prefix, show
-from lb.model import Policy, Protocol, ServicePort, SlicePort
+from lb.model import Policy, Protocol, ServicePort, SlicePort, Way
 from lb.plan import Here, Plan, plan
 from lb.show import TYPES
 from lb.status import show_key
@@ -260,3 +260,27 @@ def test_another_node_has_another_plan() -> None:
     (there,) = plan(made, [part], msgspec.structs.replace(N1, name="n2"))
     (nowhere,) = plan(made, [part], msgspec.structs.replace(N1, name=""))
     assert [listed(one, View.CLUSTER_IP) for one in (there, nowhere)] == ["2", "DROP"]
+
+
+@pytest.mark.parametrize(
+    ("of_node", "of_service", "protocol", "is_dsr"),
+    [
+        (Way.SNAT, None, Protocol.TCP, False),
+        (Way.DSR, None, Protocol.TCP, True),
+        (Way.DSR, None, Protocol.UDP, True),
+        (Way.HYBRID, None, Protocol.TCP, True),
+        (Way.HYBRID, None, Protocol.UDP, False),
+        (Way.SNAT, Way.DSR, Protocol.UDP, True),
+        (Way.DSR, Way.SNAT, Protocol.TCP, False),
+        (Way.SNAT, Way.HYBRID, Protocol.UDP, False),
+    ],
+)
+def test_the_way_to_other_nodes(
+    of_node: Way, of_service: Way | None, protocol: Protocol, *, is_dsr: bool
+) -> None:
+    """The service's own wish wins over the node's; all its frontends have it."""
+    one = service(
+        "web", "10.96.0.10", ports=(ServicePort("", protocol, 80, 30080),), forwarding=of_service
+    )
+    (made,) = plan(one, [], msgspec.structs.replace(N1, forwarding=of_node))
+    assert {bool(frontend.flags & FrontendFlag.DSR) for frontend in made.frontends} == {is_dsr}

@@ -107,6 +107,53 @@ def test_full_rings_fail_nobody(caplog: pytest.LogCaptureFixture) -> None:
     assert differences(agent) == []
 
 
+def test_a_ring_comes_once_there_is_room() -> None:
+    """By itself, without a change of the service; until then nothing but time is asked for."""
+    watch = watched({"rings": 256})
+    agent = agent_on(watch)
+    big = plans(WEB, slice_of("web", "1", "2"))
+    late = service("late", "10.96.0.11", node_port=30081)
+    other = plans(late, slice_of("late", "3", "4"))
+    agent.step(big, 0.0)
+    agent.step(other, 0.0)
+    rings = {unit.service.name: bool(placed.ring) for unit, placed in agent.units.items()}
+    assert (rings, agent.failing) == ({"web": True, "late": False}, {})
+    assert agent.next_retry() == 8.0
+    agent.step(plans(WEB, slice_of("web")), 1.0)
+    watch.now = 8.0
+    agent.step({}, 8.0)
+    (placed,) = [one for unit, one in agent.units.items() if unit.service.name == "late"]
+    assert len(slots_of(watch, placed)) == 251
+    assert agent.next_retry() is None
+    assert differences(agent) == []
+
+
+@pytest.mark.parametrize("error", [ImportError("no native code"), ValueError("not a prime")])
+def test_a_table_that_cannot_be_built_harms_no_other(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit fails with the reason, and is tried again; the others of the step are served."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    watch = watched()
+    agent = agent_on(watch)
+    made = plans(WEB, slice_of("web", "1", "2"))
+    other = plans(service("zoo", "10.96.0.12"), slice_of("zoo", "5"))
+    with monkeypatch.context() as patch:
+        patch.setattr("maglev.build", refuse)
+        agent.step(made | other, 0.0)
+    assert {unit.service.name: one.error for unit, one in agent.failing.items()} == {
+        "web": str(error)
+    }
+    assert {unit.service.name for unit in agent.units} == {"web", "zoo"}
+    watch.now = 10.0
+    agent.step(made, 10.0)
+    assert agent.failing == {}
+    assert differences(agent) == []
+
+
 @pytest.mark.parametrize("word", [0, 7, 251, 3 << 32 | 251, 1 << 62 | 251, 2 << 32 | 251])
 def test_a_spoilt_ring_word_is_seen_and_put_right(word: int) -> None:
     """Verify names it; a restart builds the ring again."""

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.address import Family, parse
+from lb.address import Family, Prefix, parse, parse_prefix
 from lb.model import (
     Change,
     Endpoint,
@@ -16,8 +16,10 @@ from lb.model import (
     Node,
     Refused,
     Service,
+    ServiceCIDR,
     ServiceName,
     SliceName,
+    Trigger,
 )
 from lb.store import Store
 
@@ -52,8 +54,8 @@ def test_both_sides_may_come_first() -> None:
     """A slice before its service and a service before its slices join all the same."""
     for first, second in ((service(), sliced("a")), (sliced("a"), service())):
         store = Store("n1")
-        assert store.apply([first]).services == {WEB}
-        assert store.apply([second]).services == {WEB}
+        assert store.apply([first]).services.keys() == {WEB}
+        assert store.apply([second]).services.keys() == {WEB}
         assert store.service(WEB) == service().value
         assert store.slices(WEB) == (sliced("a").value,)
 
@@ -78,7 +80,7 @@ def test_a_slice_that_moves_touches_both_services() -> None:
     """The label of a live slice may change; the old service loses its endpoints."""
     store = Store("n1")
     store.apply([sliced("a", WEB)])
-    assert store.apply([sliced("a", API)]).services == {WEB, API}
+    assert store.apply([sliced("a", API)]).services.keys() == {WEB, API}
     assert (store.slices(WEB), len(store.slices(API))) == ((), 1)
 
 
@@ -86,10 +88,30 @@ def test_removals() -> None:
     """Of services and slices, known and unknown; what is gone is not named any more."""
     store = Store("n1")
     store.apply([service(), sliced("a")])
-    assert store.apply([gone(sliced("a"))]).services == {WEB}
-    assert store.apply([gone(service())]).services == {WEB}
+    assert store.apply([gone(sliced("a"))]).services.keys() == {WEB}
+    assert store.apply([gone(service())]).services.keys() == {WEB}
     assert set(store.apply([gone(service()), gone(sliced("a")), gone(node())]).services) == set()
     assert (store.service(WEB), store.slices(WEB), set(store.names())) == (None, (), set())
+
+
+def test_changes_are_counted_and_named_by_family() -> None:
+    """Every change that came counts; families only where content changed."""
+    store = Store("n1")
+    assert store.apply([service()]).families == {Family.IPV6}
+    assert store.apply([sliced("a")]).families == {Family.IPV4}
+    assert store.apply([service(), sliced("a")]).families == set()
+    assert store.apply([gone(service()), gone(sliced("a"))]).families == set(Family)
+    assert (store.seen[Kind.SERVICE], store.seen[Kind.SLICE], store.seen[Kind.NODE]) == (3, 3, 0)
+
+
+def test_triggers_are_those_of_new_content_since_the_start() -> None:
+    """Older ones say nothing of this agent, and a removal has none."""
+    store = Store("n1", since=100.0)
+    assert store.apply([sliced("a", time=99.0)]).triggers == []
+    (found,) = store.apply([sliced("a", ready=False, time=101.0)]).triggers
+    assert found == Trigger(WEB, Family.IPV4, 101.0)
+    assert store.apply([sliced("a", ready=False, time=102.0)]).triggers == []
+    assert store.apply([gone(sliced("a"))]).triggers == []
 
 
 def test_only_the_own_node_counts() -> None:
@@ -103,6 +125,30 @@ def test_only_the_own_node_counts() -> None:
     assert store.node == Node("n1", "b")
 
 
+def test_peers_are_the_addresses_of_other_nodes() -> None:
+    """They follow what the objects say, and touch no service."""
+    store = Store("n1")
+
+    def at(name: str, *addresses: str) -> Change:
+        value = Node(name, addresses=tuple(parse(one) for one in addresses))
+        return Change(Key(Kind.NODE, "", name), value)
+
+    two = at("n2", "192.0.2.2", "2001:db8::2")
+
+    def touched(change: Change) -> tuple[bool, bool, bool]:
+        found = store.apply([change])
+        return bool(found.services), found.node, found.peers
+
+    assert touched(at("n1", "192.0.2.1")) == (False, True, False)
+    assert touched(two) == (False, False, True)
+    assert touched(two) == (False, False, False)
+    assert store.peers() == {parse("192.0.2.2"), parse("2001:db8::2")}
+    assert store.apply([at("n2", "192.0.2.3")]).peers
+    assert store.peers() == {parse("192.0.2.3")}
+    assert store.apply([gone(two)]).peers
+    assert store.peers() == set()
+
+
 def test_refusals_follow_their_object() -> None:
     """They come, are replaced, and go, without touching a service whose content stays."""
     store = Store("n1")
@@ -111,6 +157,27 @@ def test_refusals_follow_their_object() -> None:
     assert dict(store.refused) == {service().key: refused}
     assert set(store.apply([service()]).services) == set()
     assert dict(store.refused) == {}
+
+
+def test_service_cidrs_are_one_set() -> None:
+    """Objects may name the same prefix; it counts while one of them does. No plan is touched."""
+    store = Store("n1")
+    one, other = (parse_prefix(text) for text in ("10.96.0.0/16", "fd00::/112"))
+
+    def apply(name: str, *cidrs: Prefix) -> bool:
+        value = ServiceCIDR(name, cidrs) if cidrs else None
+        touched = store.apply([Change(Key(Kind.SERVICE_CIDR, "", name), value)])
+        assert (touched.services, touched.node) == ({}, False)
+        return touched.cidrs
+
+    assert apply("a", one, other)
+    assert not apply("a", one, other)
+    assert apply("b", one)
+    assert apply("a")
+    assert store.service_cidrs() == {one}
+    assert apply("b")
+    assert not apply("b")
+    assert store.service_cidrs() == frozenset()
 
 
 CHANGES = st.lists(

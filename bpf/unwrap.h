@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* unwrap.h - takes packets that other nodes wrapped for backends of this one (tunnel.h), and
+ * remembers whose answers go straight to the client. Only from nodes of the cluster: else anybody
+ * could have a pod answer with an address of his choice. Reads: addresses, frontends. */
+#ifndef TIDEGATE_UNWRAP_H
+#define TIDEGATE_UNWRAP_H
+
+#include "balance.h"
+
+/* The node that wrapped a packet, and the backend that it is for. False: it is not wrapped. */
+static __always_inline bool read_outer(struct __sk_buff *ctx, struct addr *from,
+				       struct backend *backend)
+{
+	__be16 kind = kind_of(ctx);
+	struct ipv6hdr v6;
+	struct iphdr v4;
+
+	if (kind == bpf_htons(ETH_P_IP)) {
+		if (!load(ctx, ETH_HLEN, &v4, sizeof(v4)) || v4.protocol != IPPROTO_IPIP ||
+		    v4.version != 4 || v4.ihl != 5 || v4.frag_off & FRAGMENT_MASK)
+			return false;
+		from->word[2] = backend->address.word[2] = V4_PREFIX;
+		from->word[3] = v4.saddr;
+		backend->address.word[3] = v4.daddr;
+		backend->port = v4.id;
+		return true;
+	}
+	if (kind != bpf_htons(ETH_P_IPV6) || !load(ctx, ETH_HLEN, &v6, sizeof(v6)) ||
+	    v6.version != 6 || v6.nexthdr != IPPROTO_IPV6)
+		return false;
+	__builtin_memcpy(from, &v6.saddr, sizeof(*from));
+	__builtin_memcpy(&backend->address, &v6.daddr, sizeof(*from));
+	backend->port = *(__be16 *)&v6.flow_lbl[1];
+	return true;
+}
+
+static __always_inline bool is_known(const struct addr *address, __u32 flags)
+{
+	struct node_address *known = addresses.lookup((struct addr *)address);
+
+	return known && known->flags & flags;
+}
+
+/* The frontend that a handed-over packet was sent to: any node's address is good for node ports. */
+static __always_inline struct frontend *served(const struct pkt *pkt)
+{
+	struct frontend_key key = {};
+	struct frontend *frontend;
+
+	key.address = pkt->ends.destination;
+	key.port = pkt->ends.destination_port;
+	key.protocol = pkt->protocol;
+	frontend = frontends.lookup(&key);
+	if (frontend || !is_known(&pkt->ends.destination, ADDRESS_PEER | ADDRESS_NODE_PORT))
+		return frontend;
+	__builtin_memset(&key.address, 0, sizeof(key.address));
+	if (pkt->v4)
+		key.address.word[2] = V4_PREFIX;
+	key.scope = SCOPE_NODE;
+	return frontends.lookup(&key);
+}
+
+/* False: no wrapped packet, or none of a node of this cluster. Else `verdict` is its end. */
+static __always_inline bool unwrap(struct __sk_buff *ctx, int *verdict)
+{
+	struct backend backend = {};
+	struct frontend *frontend;
+	struct addr from = {};
+	struct pkt pkt = {};
+	int room;
+
+	if (!read_outer(ctx, &from, &backend) || !is_known(&from, ADDRESS_PEER))
+		return false;
+	room = is_v4(&from) ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	if (bpf_skb_adjust_room(ctx, -room, BPF_ADJ_ROOM_MAC, 0)) {
+		*verdict = drop(REASON_REWRITE);
+		return true;
+	}
+	frontend = read_packet(ctx, &pkt) ? served(&pkt) : NULL;
+	if (!frontend) {
+		*verdict = drop(REASON_NOT_SERVED);
+		return true;
+	}
+	backend.views = BACKEND_HERE;
+	backend.service = frontend->service;
+	*verdict = balance(ctx, &pkt, frontend, &backend);
+	return true;
+}
+
+#endif

@@ -1,0 +1,66 @@
+"""How a command line and its `--config` are read, where click's own way is not kube-proxy's.
+
+Not for what flags mean: `lb.agent_command` and `lb.kubeproxy`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lb.errors import BadInput
+from lb.kubeproxy.decode import Document, read
+
+KUBE_PROXY = "kube-proxy"
+"""The name by which the agent is called as kube-proxy."""
+DOCUMENT, WHERE = "lb.reading.document", "lb.reading.where"
+"""Keys of a context's `meta`: the KubeProxyConfiguration; the path of the file."""
+
+
+class Command(click.Command):
+    """Takes flags as Go's pflag does, too: `-v=2` and `--masquerade_all`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it, of arguments in click's own form."""
+        return super().parse_args(ctx, [_as_click_has_it(one) for one in args])
+
+
+def _as_click_has_it(argument: str) -> str:
+    if argument.startswith("-v="):
+        return f"-{argument}"
+    if argument.startswith("--"):
+        name, equals, value = argument.partition("=")
+        return name.replace("_", "-") + equals + value
+    return argument
+
+
+def from_file(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """A KubeProxyConfiguration; else Tidegate's flags in YAML: those on the command line win."""
+    if path is None:
+        return None
+    try:
+        found = read(path.read_bytes())
+    except (OSError, BadInput) as error:
+        raise click.BadParameter(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    context.meta[WHERE] = path
+    if found.is_kube_proxy or context.info_name == KUBE_PROXY:
+        context.meta[DOCUMENT] = found
+    else:
+        context.default_map = _flags_in(found, path, context.command)
+    return path
+
+
+def _flags_in(document: Document, path: Path, command: click.Command) -> dict[str, Any]:
+    if not isinstance(document.value, dict):
+        raise click.BadParameter(f"{path}: not a mapping of flags to values")
+    known = {name.lstrip("-"): one for one in command.params for name in one.opts}
+    values: dict[str, Any] = {}
+    for name, value in document.value.items():
+        one = known.get(str(name).replace("_", "-"))
+        if one is None or one.name is None:
+            raise click.BadParameter(f"{path}: {name}: no such flag")
+        parts = value if isinstance(value, list) else [value]
+        values[one.name] = parts if one.multiple else ",".join(map(str, parts))
+    return values

@@ -1,0 +1,1 @@
+"""The control plane, on tables in memory."""
