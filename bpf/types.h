@@ -385,15 +385,10 @@ struct limit {
 	__u64 quick;   /* when all that overtook will have left, at 1/EDT_LANE of the rate */
 	__u64 epoch;   /* low half: number of the present one; high half: flows seen in it */
 	__u64 flows;   /* that were seen in the epoch before */
-	__u64 packets;
-	__u64 octets;  /* of frames that were let through, each segment's headers included */
-	__u64 waited;  /* ns, of all packets together */
-	__u64 delayed; /* packets that had to wait */
-	__u64 overtook;
-	__u64 marked;
-	__u64 dropped;
-	__u64 dropped_octets;
-	__u64 named;    /* octets that came from the pod, or went to it */
+	/* Let through: octets of frames, with the headers of each segment; ns, of all together. */
+	__u64 packets, octets, waited, delayed, overtook, marked;
+	__u64 dropped, dropped_octets;
+	__u64 named;    /* octets that came from the pod */
 	__u64 flow[64]; /* when the flow may overtake again */
 	__u64 seen[64]; /* epoch in which the flow last sent */
 };

@@ -87,7 +87,7 @@ class Bandwidth:
         if not self._has_fq:
             return {"state": "off", "reason": NO_FQ, "limits": len(held)}
         if not self._pods.is_listed:
-            reason = "waiting for the pods of this node; limits that were there stay"
+            reason = "pods of this node cannot be read yet: may the agent list and watch them?"
             return {"state": "off", "reason": reason, "limits": len(held)}
         answer: dict[str, Any] = {
             "state": "degraded" if faults else "on",
