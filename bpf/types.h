@@ -352,8 +352,6 @@ struct reason_count {
 	__u64 packets;
 };
 
-/* --- Pod bandwidth (edt.h) --- */
-
 enum edt {
 	EDT_TICKS = 64,   /* of a limit's clocks, in a nanosecond */
 	EDT_FLOWS = 64,   /* flows of a pod that are told apart, by hash */
@@ -395,8 +393,7 @@ struct limit {
 
 /* The limits of an address of a pod, by number in `limits`; 0: none. */
 struct pod_limits {
-	__u32 egress;
-	__u32 ingress;
+	__u32 egress, ingress;
 };
 
 #endif
