@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.bars import Bar, draw
 from bench.report import RESULTS, Value, report
 from bpf.qdisc import has_fq
 from tests.bed import Agent, Cluster, Manifests, Node, Pod, until
@@ -198,27 +199,17 @@ def measured(target: Path) -> None:
 
 
 def plot(rows: list[dict[str, Value]], target: Path) -> None:
-    """p50 and p99 of the same pod's requests as bars, by shaper; logarithmic."""
-    import matplotlib as mpl  # noqa: PLC0415 - only here
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    figure, axes = plt.subplots(figsize=(7, 4))
-    names = [f"{row['shaper']}\n{row['bulk flows']} bulk" for row in rows]
-    for offset, which in ((-0.2, "p50"), (0.2, "p99")):
-        values = [float(row[f"same pod {which} ms"]) for row in rows]
-        bars = axes.bar([i + offset for i in range(len(rows))], values, 0.38, label=which)
-        axes.bar_label(bars, fmt="%.1f", fontsize=8)
-    axes.set_yscale("log")
-    axes.set_ylabel("ms")
-    axes.set_xticks(range(len(rows)), names)
-    axes.set_title(
-        f"Small request of a pod limited to {LATENCY_RATE} Mbit/s, beside its bulk flows"
-    )
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(target, dpi=120)
+    """p50 and p99 of the same pod's requests, by shaper."""
+    bars = [
+        Bar(
+            f"{row['shaper']}, {row['bulk flows']} bulk, {which}",
+            float(row[f"same pod {which} ms"]),
+            tone,
+        )
+        for row in rows
+        for tone, which in enumerate(("p50", "p99"))
+    ]
+    draw(f"Small request of a pod at {LATENCY_RATE} Mbit/s, beside bulk", bars, "ms", target)
 
 
 def main() -> int:
