@@ -60,7 +60,7 @@ def limited(world: World, **annotations: Any) -> None:
         pod(one.name, node="n1", addresses=one.addresses, **annotations),
         pod(other.name, node="n1", addresses=other.addresses),
     )
-    until(lambda: _rows(world) == [1] * bool(annotations), "limits in force", timeout=120)
+    until(lambda: _rows(world) == [1] * bool(annotations), "limits in force", timeout=20)
 
 
 def _rows(world: World) -> list[int]:
