@@ -754,19 +754,19 @@ class Scratch(msgspec.Struct, frozen=True, gc=False):
 
     SIZE: ClassVar[int] = 256
     LAYOUT: ClassVar[Struct] = Struct("<256s")
-    DIGEST: ClassVar[str] = "3a22186f"
+    DIGEST: ClassVar[str] = "59e86e6c"
     FIELDS: ClassVar[tuple[Field, ...]] = (Field("word", 0),)
     word: tuple[int, ...]
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(_pack("<32Q", *self.word))
+        return self.LAYOUT.pack(_pack("<64I", *self.word))
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
         word, = cls.LAYOUT.unpack(data)
-        return cls(_unpack("<32Q", word))
+        return cls(_unpack("<64I", word))
 
 
 class NameKey(msgspec.Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Compiles our C with bcc, guards the layouts, pins programs; then it is gone.
+"""Compiles our C with bcc, or takes what was compiled before, pins programs; then it is gone.
 
 Run as `python -m bpf.module`, a child process with a list of `Job` as JSON on standard input: who
 has compiled holds some 120 MB of LLVM, and the agent shall not. The only importer of bcc, once
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from bpf import layout, libbpf
+from bpf.code import Codes, digest, keep, kept, load, portable
 from bpf.source import HERE, joined
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class Job(msgspec.Struct, frozen=True):
     programs: tuple[Program, ...]
     folder: str
     """Where the programs are pinned, each under its name; appears whole or not at all."""
+    kept: str = ""
+    """The folder of what was compiled before; empty: none."""
+
+    def key(self) -> str:
+        """Under which the programs are kept."""
+        return digest(self.source, self.macros())
 
     def macros(self) -> dict[str, str]:
         """Every -D of the compilation."""
@@ -143,20 +150,43 @@ def _guard_tables(module: BPF, job: Job) -> None:
             _guard(name, table.key, bcc_table.Key)
 
 
-def _load(module: BPF, job: Job) -> None:
-    folder = Path(job.folder)
-    folder.mkdir(parents=True)
-    for program in job.programs:
-        function = module.load_func(program.name, program.kind, None, program.attach_type)
-        libbpf.pin(function.fd, str(folder / program.name))
-
-
-def _do(job: Job) -> None:
+def _compiled(job: Job) -> Codes:
+    """All programs of the text, good for any node's tables."""
     from bcc import BPF  # noqa: PLC0415 - only the child pays for it
+    from bcc.libbcc import lib  # noqa: PLC0415
 
     module = BPF(text=joined(job.source), cflags=_flags(job))
     _guard_tables(module, job)
-    _load(module, job)
+    handle = ctypes.c_void_p(module.module)
+    tables = {lib.bpf_table_fd(handle, name.encode()): name for name in layout.TABLES}
+    return {
+        program.name: portable(module.dump_func(program.name.encode()), tables)
+        for program in job.programs
+    }
+
+
+def _pin(job: Job, codes: Codes) -> None:
+    opened: dict[str, int] = {}
+
+    def table(name: str) -> int:
+        if name not in opened:
+            opened[name] = libbpf.open_pin(job.pins[name])
+        return opened[name]
+
+    folder = Path(job.folder)
+    folder.mkdir(parents=True)
+    for program in job.programs:
+        descriptor = load(*program, codes[program.name], table)
+        libbpf.pin(descriptor, str(folder / program.name))
+
+
+def _do(job: Job) -> None:
+    codes = kept(Path(job.kept), job.key()) if job.kept else None
+    if codes is None:
+        codes = _compiled(job)
+        if job.kept:
+            keep(Path(job.kept), job.key(), codes)
+    _pin(job, codes)
 
 
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 0x1000, 0x4000, 0x80000
@@ -187,7 +217,9 @@ def _begin(job: Job) -> tuple[int, int]:
         _do(job)
         status = 0
     except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
-        os.write(said, f"{job.source}: {error}\n".encode())
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        text = getattr(error, "strerror", None) or error
+        os.write(said, f"{notes}\n{job.source}: {text}\n".encode())
     finally:
         os._exit(status)
 
@@ -196,10 +228,11 @@ def main() -> int:
     """The child: 0 when all is pinned."""
     jobs = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Job])
     gc.disable()
-    os.environ["BCC_KERNEL_SOURCE"] = str(HERE)  # bpf/include stands in for kernel headers
-    import bcc  # noqa: F401, PLC0415 - once for all that are forked
+    if not all(job.kept and kept(Path(job.kept), job.key()) for job in jobs):
+        os.environ["BCC_KERNEL_SOURCE"] = str(HERE)  # bpf/include stands in for kernel headers
+        import bcc  # noqa: F401, PLC0415 - once for all that are forked
 
-    _hide_kernel_symbols()
+        _hide_kernel_symbols()
     failed = 0
     for child, said in [_begin(job) for job in jobs]:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

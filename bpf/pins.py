@@ -71,8 +71,10 @@ def is_bpffs(folder: Path) -> bool:
 class Pins:
     """One node's folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept: Path | None = None) -> None:
+        """`kept`: a folder for what the compiler made, which many nodes may share."""
         self.folder = folder
+        self._kept = kept
         self.links = folder / "links"
         self._built: dict[str, Path] = {}
         self._entries: dict[str, int] = {}
@@ -148,8 +150,8 @@ class Pins:
             # A compiler whose agent was killed may still be at work: it gets no folder of ours.
             unfinished = folder.with_name(f"{folder.name}-unfinished-{os.getpid()}")
             shutil.rmtree(unfinished, ignore_errors=True)
-            job = self._job(text, defines)
-            jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished))
+            job, kept = self._job(text, defines), str(self._kept or "")
+            jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished), kept=kept)
         return Building(folders, jobs)
 
     def build(

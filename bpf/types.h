@@ -311,7 +311,7 @@ struct hop {
 
 /* What the 512 bytes of a program's stack have no room for; nothing lasts in it. */
 struct scratch {
-	__u64 word[32];
+	__u32 word[64];
 };
 
 /* Names for people, kept beside the ids so that they can be shown with the agent dead. */

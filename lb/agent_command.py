@@ -104,6 +104,12 @@ def _later(function: Any) -> Any:
     help="To backends of other nodes: in this node's name, or so that they answer the client "
     "themselves; hybrid does that for TCP.",
 )
+@click.option(
+    "--program-cache",
+    default="/var/cache/tidegate",
+    show_default=True,
+    help="Folder for what the compiler made, so that the next start is quick; empty: none.",
+)
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -281,6 +287,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         xdp=flags["xdp"],
         cgroup=cgroup,
         bpffs=flags["bpffs"],
+        program_cache=Path(flags["program_cache"]) if flags["program_cache"] else None,
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
         bandwidth=flags["bandwidth"],

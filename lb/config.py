@@ -85,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`auto`, `native`, `generic` or `off`."""
     cgroup: Path
     bpffs: Path
+    program_cache: Path | None = None
+    """What the compiler made, for the next start."""
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""

@@ -37,7 +37,7 @@ class Ground:
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock = _locked(settings.bpffs)
-        self.pins = Pins(settings.bpffs)
+        self.pins = Pins(settings.bpffs, settings.program_cache)
         texts = (SOCK, LB) if settings.xdp == "off" else (SOCK, LB, XDP)
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:

@@ -31,6 +31,7 @@ from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.tables import SIZES, in_kernel
 from lb.xdp import Xdp
+from tests.bed.agent import PROGRAMS
 from tests.bed.process import run
 from tests.packet.given import Given
 
@@ -91,7 +92,7 @@ class Bench:
     """The programs, their tables and their namespace. `folder` is an empty one on a bpffs."""
 
     def __init__(self, folder: Path) -> None:
-        self._pins = Pins(folder)
+        self._pins = Pins(folder, PROGRAMS)
         self._namespace = _new_namespace()
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
