@@ -1,4 +1,4 @@
-"""`python -m tests.vm.ahead RELEASE FOLDER`: compiles here what an agent asks for on another kernel.
+"""`python -m tests.vm.ahead RELEASE FOLDER`: compiles here what agents on another kernel ask for.
 
 Under emulation that takes minutes. What comes out depends on the text and its constants; the
 kernel's release is only part of the name under which it is kept, so it is given here.
