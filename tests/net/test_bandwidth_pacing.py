@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +14,11 @@ from bandwidth.queues import OURS, Choice, choose
 from bpf import qdisc, tc
 from bpf.netns import entered
 from bpf.qdisc import has_fq
-from tests.bed import Cluster, until
+from tests.bed import Cluster, Manifests, until
+from tests.bed.agent import command
 from tests.bed.claim import NAMESPACES
 from tests.bed.manifests import pod
 from tests.net import pace
-from tests.net.world import World
 
 pytestmark = pytest.mark.skipif(not has_fq(), reason="needs a kernel with fq (sch_fq)")
 
@@ -27,6 +29,30 @@ MASQUERADE = "".join(
     "type nat hook postrouting priority 100; oif eth0 masquerade; }; }; "
     for one in ("ip", "ip6")
 )
+
+
+class World:
+    """A node whose pods' limits are kept, and nothing else."""
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self.cluster, self.node = cluster, cluster.nodes[0]
+        self.pods = {pod.name: pod for pod in self.node.pods}
+        self.app = self.pods["app-0"]
+        self.manifests = Manifests(directory)
+        self._bpffs = cluster.claim.bpffs / self.node.name
+        where = (str(self._bpffs), str(directory), self.node.name, "all")
+        self.keeper = self.node.spawn(
+            sys.executable, "-m", "tests.net.limits_alone", *where,
+            ready=lambda one: "ready" in one.output, timeout=60,
+        )  # fmt: skip
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those of `show limits`."""
+        shown = self.node.run(
+            *command(), "show", "limits", "--bpffs", str(self._bpffs), "-o", "json"
+        )
+        found: list[dict[str, Any]] = json.loads(shown.stdout)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +69,28 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             node.run("ethtool", "-K", f"v-{name}", "tso", "off", "gso", "off")
         pace.serve(cluster.client)
         node.run("nft", MASQUERADE)
-        one = World(cluster, tmp_path_factory.mktemp("manifests"))
-        one.start("--bandwidth", "on", "--bandwidth-scope", "all", "--xdp", "off")
-        try:
-            yield one
-        finally:
-            one.close()
+        yield World(cluster, tmp_path_factory.mktemp("manifests"))
 
 
 def limited(world: World, **annotations: Any) -> None:
     """app-0 has these limits; returns once they are in force."""
     one = world.app
     other = next(other for other in world.node.pods if other is not one)
-    world.write(
-        "pods",
+    world.manifests.write(
+        "pods.yaml",
         pod(one.name, node="n1", addresses=one.addresses, **annotations),
         pod(other.name, node="n1", addresses=other.addresses),
     )
-    until(lambda: _rows(world) == [1] * bool(annotations), "limits in force", timeout=20)
+    rates = tuple(int(annotations.get(way, 0)) or None for way in ("egress", "ingress"))
+    wanted = [(*rates, "enforced")] if annotations else []
+    until(lambda: _rows(world) == wanted, "limits in force", timeout=20)
 
 
-def _rows(world: World) -> list[int]:
-    shown = json.loads(world.agent.tidegate("show", "limits", "-o", "json").stdout)
-    return [int(row["state"] == "enforced") for row in shown]
+def _rows(world: World) -> list[tuple[int | None, int | None, str]]:
+    return [
+        (row["egress_bits_per_second"], row["ingress_bits_per_second"], row["state"])
+        for row in world.rows()
+    ]
 
 
 @pytest.mark.parametrize(("family", "flows"), [("ipv4", 1), ("ipv4", 32), ("ipv6", 8)])
@@ -83,7 +108,7 @@ def test_udp_leaves_the_node_at_the_rate(world: World) -> None:
     client = world.cluster.client
     with pace.sending(world.app, client, client.ipv4, "-u", "-b", str(3 * RATE), "-l", "1200"):
         assert pace.closest(client, RATE) == pytest.approx(RATE, rel=WITHIN)
-    (row,) = json.loads(world.agent.tidegate("show", "limits", "-o", "json").stdout)
+    (row,) = world.rows()
     assert row["egress"]["dropped"] > 0
 
 

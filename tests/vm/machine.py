@@ -15,8 +15,6 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bed.agent import PROGRAMS
-
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / ".venv" / "kernel"
 """Debian's linux-image, unpacked by `make setup`."""
@@ -89,7 +87,6 @@ def boot(command: str, folder: Path, *, timeout: float) -> str:
     image, vng = kernel(), _vng()
     assert image is not None
     assert vng is not None
-    _compile_ahead(image.name.partition("-")[2])
     script = folder / "inside"
     text = _INSIDE.format(
         folder=folder,
@@ -113,12 +110,6 @@ def boot(command: str, folder: Path, *, timeout: float) -> str:
             raise
     console = folder / "console"
     return console.read_text(errors="replace") if console.exists() else said
-
-
-def _compile_ahead(release: str) -> None:
-    """What agents in there would take minutes for. A failure is theirs to tell."""
-    command = [sys.executable, "-m", "tests.vm.ahead", release, str(PROGRAMS)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
 
 
 def _read(folder: Path, console: str) -> Result:
