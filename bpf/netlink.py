@@ -25,11 +25,13 @@ __all__ = [
     "Watch",
     "addresses",
     "default_devices",
+    "devices_to",
     "links",
     "names",
 ]
 
 _ETHERNET = 1  # ARPHRD_ETHER
+_UNICAST = 1  # RTN_UNICAST
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -105,6 +107,39 @@ def default_devices() -> list[str]:
                 if device:
                     found[device] = None
     return list(found)
+
+
+def devices_to(addresses: Iterable[bytes]) -> dict[bytes, set[str]]:
+    """The devices that lead to each neighbour: the route's, or a bridge's ports.
+
+    None where no route leads there, and where it is this node itself. Raises OSError, NetlinkError.
+    """
+    with IPRoute() as route:
+        links = route.get_links()
+        names = {link["index"]: link.get("ifname") or "" for link in links}
+        ports: dict[int, set[str]] = {}
+        for link in links:
+            ports.setdefault(link.get("master"), set()).add(names[link["index"]])
+        ways = {one: _way(route, one) for one in addresses}
+    return {
+        address: set() if way is None else ports.get(way) or {names[way]}
+        for address, way in ways.items()
+    }
+
+
+def _way(route: IPRoute, address: bytes) -> int | None:
+    """The index of the device towards an address; None: there is none."""
+    is_v4 = address.startswith(_V4_MAPPED)
+    text = socket.inet_ntop(
+        *((socket.AF_INET, address[12:]) if is_v4 else (socket.AF_INET6, address))
+    )
+    try:
+        found = route.route("get", dst=text)
+    except NetlinkError as error:
+        if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES}:
+            return None
+        raise
+    return next((one.get("oif") for one in found if one["type"] == _UNICAST), None)
 
 
 class Watch:

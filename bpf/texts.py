@@ -28,3 +28,12 @@ SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
 POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name != "lb_odd_out")))
 XDP = Text("xdp.c", (LB_XDP,))
+
+EDT_NAME = Program("edt_name", _SCHED_CLS, -1)
+EDT_POD = Program("edt_pod", _SCHED_CLS, -1)
+EDT_OUT = Program("edt_out", _SCHED_CLS, -1)
+EDT = {
+    scope: Text("edt.c", (EDT_OUT, EDT_POD, EDT_NAME), (("SCOPE_ALL", number),))
+    for scope, number in (("node", "0"), ("all", "1"))
+}
+"""By --bandwidth-scope."""
