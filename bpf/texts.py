@@ -21,12 +21,17 @@ TAILS = (
     Program("lb_icmp", _SCHED_CLS, -1, tail=2),
     Program("lb_flow", _SCHED_CLS, -1, tail=3),
     Program("lb_answer", _SCHED_CLS, -1, tail=4),
+    Program("lb_unwrap", _SCHED_CLS, -1, tail=5),
+    Program("lb_begin", _SCHED_CLS, -1, tail=6),
+    Program("lb_dsr", _SCHED_CLS, -1, tail=7),
 )
 """What LB_IN, LB_OUT and POD_IN hand over to, by enum tail of bpf/tail.h."""
 
+_OUTSIDE = ("lb_odd_out", "lb_unwrap", "lb_dsr")  # on devices where outside traffic enters alone
+
 SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
-POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name != "lb_odd_out")))
+POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name not in _OUTSIDE)))
 XDP = Text("xdp.c", (LB_XDP,))
 
 EDT_NAME = Program("edt_name", _SCHED_CLS, -1)
