@@ -104,6 +104,16 @@ class Edge:
         ).stdout  # fmt: skip
         return self._name_of(json.loads(shown)[0]["gateway"])
 
+    def carried(self, *, to: int) -> list[str]:
+        """For each TCP connection of the client to that port, who the router gives it to now."""
+        client = self.cluster.client
+        shown = client.run("ss", "-tnH", "state", "established", f"dport = :{to}").stdout
+        ends = [line.split()[2].rpartition(":") for line in shown.splitlines()]
+        return [
+            self.way(source.strip("[]"), int(port), protocol="tcp", to=to)
+            for source, _, port in ends
+        ]
+
     def _name_of(self, gateway: str) -> str:
         return next(node.name for node in self.balancers if gateway in node.addresses)
 

@@ -73,8 +73,9 @@ def test_megabytes(edge: Edge, megabytes: Path, family: str) -> None:
 def test_a_balancer_dies_and_comes_back(edge: Edge) -> None:
     """Every connection goes on, on the same server: both balancers choose alike."""
     talks, servers = _talks(edge, "tcp"), _udp_servers(edge)
-    carried = _carried(edge)
-    victim, other = sorted(edge.balancers, key=lambda node: carried.count(node.name), reverse=True)
+    carried = edge.carried(to=ECHO)
+    assert len(carried) == len(talks)
+    other, victim = sorted(edge.balancers, key=lambda node: carried.count(node.name))
     edge.switch_off(victim)
     edge.await_hops(other)
     _await_answers(talks)
@@ -111,15 +112,6 @@ def _talks(edge: Edge, protocol: str) -> list[Talk]:
     client = edge.cluster.client
     vips = VIP * TALKS
     return [Talk(client, protocol, vip, ECHO, "--timeout", "9") for vip in vips]
-
-
-def _carried(edge: Edge) -> list[str]:
-    """For each connection of the client the balancer that the router gives it to."""
-    shown = edge.cluster.client.run("ss", "-tnH", "state", "established").stdout
-    ends = [line.split()[2].rpartition(":") for line in shown.splitlines()]
-    return [
-        edge.way(source.strip("[]"), int(port), protocol="tcp", to=ECHO) for source, _, port in ends
-    ]
 
 
 def _udp_servers(edge: Edge) -> list[str]:
