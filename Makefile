@@ -28,6 +28,8 @@ lint: setup ## Style, types, direction of imports, generated code
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m bpf.gen --check
 	clang-format --dry-run -Werror $(C)
+	$(BIN)/yamllint --strict deploy
+	$(BIN)/hadolint deploy/Dockerfile
 
 format: setup ## Put Python and C into their style
 	$(BIN)/ruff check --fix .
@@ -43,6 +45,9 @@ lock: .venv/packages ## Choose versions anew and pin them with their hashes
 	.venv/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--extra dev --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--output-file .ci/requirements.lock pyproject.toml
+	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--extra image --constraint .ci/requirements.lock --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url --output-file .ci/requirements-image.lock pyproject.toml
 
 clean: ## Take away what setup made; the Debian packages stay
 	rm -rf .venv build *.egg-info maglev/*.so

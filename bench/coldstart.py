@@ -44,7 +44,7 @@ def timed_command(phases: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in (*added, "BENCH_START", "TIDEGATE_CACHE"):
+        for name in (*added, "BENCH_START"):
             os.environ.pop(name, None)
 
 
@@ -111,11 +111,11 @@ def starts(subject: Subject, phases: Path, services: int) -> list[dict[str, Valu
     """A row for each way to start; the fastest start of each."""
     agent = subject.agent
     found: dict[str, list[dict[str, Value]]] = {"nothing": [], "restart": [], "boot": []}
-    kept = phases.with_name("cache")
+    kept, flags = phases.with_name("cache"), agent.flags
     with timed_command(phases):
         for _ in range(STARTS):
             for way, runs in found.items():
-                os.environ["TIDEGATE_CACHE"] = str(kept) if way == "boot" else ""
+                agent.flags = (*flags, "--program-cache", str(kept) if way == "boot" else "")
                 if way == "boot" and not kept.exists():  # something has to be kept first
                     agent.start(timeout=120)
                     agent.stop()

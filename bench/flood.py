@@ -11,6 +11,7 @@ cores: `server cpu` is its part.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import random
 import tempfile
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     given = parser.parse_args()
+    gc.disable()  # a server of many objects: a pause of its own would be taken for the agent's
     row = flood(given.services, given.rate, given.seconds)
     report("flood", [row], list(row))
 

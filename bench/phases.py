@@ -84,10 +84,10 @@ class Clock:
         """From its start until the agent knows that it is done."""
         begin, finish = Building.__init__, Building.finish
 
-        def beginning(building: Building, folders: Any, jobs: Any, codes: Any) -> None:
+        def beginning(building: Building, folders: Any, jobs: Any) -> None:
             if jobs:
                 self.moments["compile"] = time.time()
-            begin(building, folders, jobs, codes)
+            begin(building, folders, jobs)
 
         def finishing(building: Building) -> None:
             finish(building)

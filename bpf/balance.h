@@ -109,47 +109,56 @@ enum side {
 	SIDE_BACKEND = 2,
 };
 
+/* What a packet of the flow has to become; false: this node has no address for it. */
+static __always_inline bool translate(const struct pkt *pkt, const struct flow *flow,
+				      enum side side, struct ends *to)
+{
+	*to = pkt->ends;
+	if (side == SIDE_BACKEND) {
+		to->source = flow->frontend;
+		to->source_port = flow->frontend_port;
+		to->destination = flow->client;
+		to->destination_port = flow->client_port;
+		return true;
+	}
+	to->destination = flow->backend;
+	to->destination_port = flow->backend_port;
+	if (flow->mode != FORWARDING_SNAT)
+		return true;
+	to->source_port = flow->port;
+	return own_address(pkt->v4, &to->source);
+}
+
 /* On to the other end of the flow. What XDP hands up is counted when tc has it. */
 static __always_inline int send(struct packet_ctx *ctx, const struct pkt *pkt, struct flow *flow,
 				enum side side)
 {
-	struct ends to = pkt->ends;
+	struct ends to;
 	int verdict;
 
-	if (side == SIDE_CLIENT) {
-		to.destination = flow->backend;
-		to.destination_port = flow->backend_port;
-		if (flow->mode != FORWARDING_SNAT) {
-			verdict = hand_to_stack(ctx, pkt, &to);
-			goto out;
-		}
-		to.source_port = flow->port;
-		if (!own_address(pkt->v4, &to.source))
-			return drop(REASON_NO_ROUTE);
-	} else {
-		to.source = flow->frontend;
-		to.source_port = flow->frontend_port;
-		to.destination = flow->client;
-		to.destination_port = flow->client_port;
-	}
-	verdict = forward(ctx, pkt, &to);
-out:
+	if (!translate(pkt, flow, side, &to))
+		return drop(REASON_NO_ROUTE);
+	if (side == SIDE_CLIENT && flow->mode != FORWARDING_SNAT)
+		verdict = hand_to_stack(ctx, pkt, &to);
+	else
+		verdict = forward(ctx, pkt, &to);
 	if (IS_LAST || verdict != PACKET_NEXT)
 		touch(flow, pkt, side);
 	return verdict;
 }
 
 /* What a view without a backend does with a packet. */
-static __always_inline int empty(__u64 view)
+static __always_inline int empty(struct packet_ctx *ctx, __u64 view)
 {
 	if (view_empty(view) == EMPTY_DROP)
 		return drop(REASON_NO_LOCAL_BACKEND);
-	return decline(REASON_NO_BACKEND);
+	return decline(ctx, REASON_NO_BACKEND);
 }
 
 /* A backend for a new flow, its id in `chosen`; NULL: `verdict` is the end. */
-static __always_inline struct backend *pick(const struct pkt *pkt, const struct frontend *frontend,
-					    __u32 *chosen, int *verdict)
+static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct pkt *pkt,
+					    const struct frontend *frontend, __u32 *chosen,
+					    int *verdict)
 {
 	__u32 id = frontend->service;
 	struct service *service = services.lookup(&id);
@@ -161,23 +170,24 @@ static __always_inline struct backend *pick(const struct pkt *pkt, const struct 
 		return NULL;
 	view = view_of(pkt, frontend);
 	if (!view_count(service->view[view])) {
-		*verdict = empty(service->view[view]);
+		*verdict = empty(ctx, service->view[view]);
 		return NULL;
 	}
 	*chosen = choose(pkt, service, id, view);
 	backend = backends.lookup(chosen);
 	if (backend && *chosen)
 		return backend;
-	*verdict = decline(REASON_NO_BACKEND);
+	*verdict = decline(ctx, REASON_NO_BACKEND);
 	return NULL;
 }
 
 /* Is a packet to be wrapped for this backend? Not for one of this node; nor where it would no
- * longer fit and may be cut to pieces: those pieces, which are not wrapped, would not either. */
+ * longer fit and may be cut to pieces: those pieces, which are not wrapped, would not either;
+ * nor what its receiver would not read. */
 static __always_inline bool may_wrap(struct packet_ctx *ctx, const struct pkt *pkt,
 				     const struct addr *own, const struct backend *backend)
 {
-	if (backend->views & BACKEND_HERE)
+	if (backend->views & BACKEND_HERE || pkt->odd)
 		return false;
 	return pkt->whole || fits(ctx, pkt, own, backend);
 }
@@ -221,7 +231,7 @@ static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt
 	if (flow)
 		flow->state = FLOW_FREE;
 	if (!backend) {
-		backend = pick(pkt, frontend, &id, &verdict);
+		backend = pick(ctx, pkt, frontend, &id, &verdict);
 		if (!backend)
 			return verdict;
 		if (row && !is_own(pkt, backend) && may_wrap(ctx, pkt, &own, backend)) {
@@ -249,24 +259,32 @@ static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt 
 	key.protocol = pkt->protocol;
 	frontend = find_frontend(&key, 0, &flags);
 	if (!frontend)
-		return is_services_own(flags) ? decline(REASON_NO_SERVICE_PORT) : PACKET_NEXT;
+		return is_services_own(flags) ? decline(ctx, REASON_NO_SERVICE_PORT) : PACKET_NEXT;
 	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source))
 		return drop(REASON_SOURCE_RANGE);
 	return balance(ctx, pkt, frontend, NULL);
+}
+
+/* A packet from outside that was read. */
+static __always_inline int carry(struct packet_ctx *ctx, const struct pkt *pkt)
+{
+	struct flow *flow = find_back_by_port(pkt);
+
+	return flow ? send(ctx, pkt, flow, SIDE_BACKEND) : from_client(ctx, pkt);
 }
 
 /* A packet that comes in, at either hook. */
 static __always_inline int receive(struct packet_ctx *ctx)
 {
 	struct pkt pkt = {};
-	struct flow *flow;
 
-	if (!is_for_us(ctx) || !read_packet(ctx, &pkt))
+	if (!is_for_us(ctx))
 		return PACKET_NEXT;
+	if (!read_packet(ctx, &pkt))
+		return receive_odd(ctx);
 	if (FROM_PODS)
 		forget_straight(&pkt);
-	flow = find_back_by_port(&pkt);
-	return flow ? send(ctx, &pkt, flow, SIDE_BACKEND) : from_client(ctx, &pkt);
+	return carry(ctx, &pkt);
 }
 
 #endif

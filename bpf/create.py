@@ -19,6 +19,7 @@ _KINDS = {
 }  # fmt: skip
 """enum bpf_map_type by bcc's words."""
 _FLAGS = {"0": 0, "BPF_F_NO_PREALLOC": 1, "BPF_F_MMAPABLE": 1 << 10}
+_PROG_ARRAY, _TAILS = 3, 8
 _INT, _STRUCT = 1 << 24, 4 << 24
 _SIGNED_32 = 1 << 24 | 32
 _MAGIC = 0xEB9F
@@ -36,6 +37,11 @@ def create(name: str, entries: int) -> int:
         return libbpf.create_map(name, made_of, 0, btf=types)
     finally:
         os.close(types)
+
+
+def create_tails() -> int:
+    """A descriptor of a new table of tail calls, with room to spare. Raises OSError."""
+    return libbpf.create_map("tails", MapKind(_PROG_ARRAY, 0, 4, 4), _TAILS)
 
 
 def _storage_types(size: int) -> bytes:

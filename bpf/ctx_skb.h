@@ -6,6 +6,7 @@
 #define TIDEGATE_CTX_SKB_H
 
 #include "reason.h"
+#include "tail.h"
 
 #define packet_ctx __sk_buff
 #define IS_LAST true /* no hook of ours comes after it */
@@ -23,10 +24,19 @@ static __always_inline int drop(__u32 reason)
 	return PACKET_DROP;
 }
 
-/* It ends here, where its sender may be told so. */
-static __always_inline int decline(__u32 reason)
+/* It ends here, and its sender is told so as far as that is allowed. */
+static __always_inline int decline(struct __sk_buff *ctx, __u32 reason)
 {
+	ctx->cb[NOTE_REASON] = reason;
+	tails.call(ctx, TAIL_ANSWER);
 	return drop(reason);
+}
+
+/* What packet.h does not read, of a packet that comes in. */
+static __always_inline int receive_odd(struct __sk_buff *ctx)
+{
+	tails.call(ctx, TAIL_IN);
+	return PACKET_NEXT;
 }
 
 static __always_inline bool load(struct __sk_buff *ctx, __u32 at, void *to, __u32 size)

@@ -23,7 +23,13 @@ static __always_inline int drop(__u32 reason)
 }
 
 /* It would end here, but its sender may be told so, which is for tc. */
-static __always_inline int decline(__u32 reason)
+static __always_inline int decline(struct xdp_md *ctx, __u32 reason)
+{
+	return PACKET_NEXT;
+}
+
+/* What packet.h does not read is for tc, too. */
+static __always_inline int receive_odd(struct xdp_md *ctx)
 {
 	return PACKET_NEXT;
 }

@@ -112,6 +112,12 @@ class AddressFlag(IntEnum):
     PEER = 8
 
 
+class VipFlag(IntEnum):
+    """enum vip_flag."""
+
+    SERVES = 1
+
+
 class CidrKind(IntEnum):
     """enum cidr_kind."""
 
@@ -180,6 +186,13 @@ class RowSize(IntEnum):
     WAYS = 8
 
 
+class AnswerLimit(IntEnum):
+    """enum answer_limit."""
+
+    PER_SECOND = 1000
+    AT_ONCE = 1000
+
+
 class DsrRowSize(IntEnum):
     """enum dsr_row_size."""
 
@@ -210,6 +223,8 @@ class Reason(IntEnum):
     NOT_SERVED = 10
     NO_SERVICE_PORT = 11
     UNALLOCATED = 12
+    ANSWER_LIMIT = 13
+    FRAGMENT = 14
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -492,6 +507,25 @@ class NodeAddress(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
+class Vip(msgspec.Struct, frozen=True, gc=False):
+    """struct vip."""
+
+    SIZE: ClassVar[int] = 4
+    LAYOUT: ClassVar[Struct] = Struct("<I")
+    DIGEST: ClassVar[str] = "3bdfda46"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("flags", 0),)
+    flags: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.flags)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 class CidrKey(msgspec.Struct, frozen=True, gc=False):
     """struct cidr_key."""
 
@@ -683,6 +717,69 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         return cls(lock, crowded, _unpack("<8I", forth), _unpack("<8I", back), flow)
 
 
+class FragmentKey(msgspec.Struct, frozen=True, gc=False):
+    """struct fragment_key."""
+
+    SIZE: ClassVar[int] = 40
+    LAYOUT: ClassVar[Struct] = Struct("<16s16sIB3x")
+    DIGEST: ClassVar[str] = "4bb345d9"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("id", 32), Field("protocol", 36),)
+    source: bytes
+    destination: bytes
+    id: int
+    protocol: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.source, self.destination, self.id, self.protocol)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        source, destination, id, protocol = cls.LAYOUT.unpack(data)
+        return cls(source, destination, id, protocol)
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False):
+    """struct fragment."""
+
+    SIZE: ClassVar[int] = 4
+    LAYOUT: ClassVar[Struct] = Struct("<2s2s")
+    DIGEST: ClassVar[str] = "3618a96a"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source_port", 0), Field("destination_port", 2),)
+    source_port: int
+    destination_port: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.source_port.to_bytes(2, "big"), self.destination_port.to_bytes(2, "big"))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        source_port, destination_port = cls.LAYOUT.unpack(data)
+        return cls(int.from_bytes(source_port, "big"), int.from_bytes(destination_port, "big"))
+
+
+class Allowance(msgspec.Struct, frozen=True, gc=False):
+    """struct allowance."""
+
+    SIZE: ClassVar[int] = 8
+    LAYOUT: ClassVar[Struct] = Struct("<Q")
+    DIGEST: ClassVar[str] = "6a3101b4"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("next", 0),)
+    next: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.next)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 class DsrFlow(msgspec.Struct, frozen=True, gc=False):
     """struct dsr_flow."""
 
@@ -860,6 +957,7 @@ TABLES: dict[str, Table] = {
     "ranges": Table("lpm_trie", RangeKey, Range, "BPF_F_NO_PREALLOC"),
     "cidrs": Table("lpm_trie", CidrKey, Cidr, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
+    "vips": Table("hash", Addr, Vip, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
@@ -868,6 +966,8 @@ TABLES: dict[str, Table] = {
     "dsr_flows": Table("array", None, DsrRow, "BPF_F_MMAPABLE"),
     "hops": Table("array", None, Hop, "BPF_F_MMAPABLE"),
     "scratches": Table("percpu_array", None, Scratch, "0"),
+    "fragments": Table("lru_hash", FragmentKey, Fragment, "0"),
+    "allowances": Table("percpu_array", None, Allowance, "0"),
     "connected": Table("sk_storage", None, Peer, "BPF_F_NO_PREALLOC"),
     "unconnected": Table("sk_storage", None, Peers, "BPF_F_NO_PREALLOC"),
 }

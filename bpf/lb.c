@@ -16,6 +16,7 @@
 #include "packet.h"
 #include "rewrite.h"
 #include "balance.h"
+#include "unusual.h"
 #include "unwrap.h"
 #include "mss.h"
 
@@ -48,25 +49,54 @@ static __always_inline bool is_lost(const struct pkt *pkt)
 	return in_cidr(&pkt->ends.destination, CIDR_SERVICES);
 }
 
+/* An answer of a backend on this node gets the service's end. */
+static __always_inline int restore(struct __sk_buff *ctx, const struct pkt *pkt, struct flow *flow)
+{
+	struct ends to = pkt->ends;
+
+	touch(flow, pkt, SIDE_BACKEND);
+	if (flow->mode == FORWARDING_DSR && pkt->tcp & TCP_SYN && !clamp_mss(ctx, pkt))
+		return drop(REASON_REWRITE);
+	to.source = flow->frontend;
+	to.source_port = flow->frontend_port;
+	return rewrite(ctx, pkt, &to) ? PACKET_NEXT : drop(REASON_REWRITE);
+}
+
 /* tc egress of a device: answers of backends on this node; and what asks for a cluster IP ends
  * here, which would else follow the default route out of the cluster. */
 int lb_out(struct __sk_buff *ctx)
 {
-	struct ends to = {};
 	struct pkt pkt = {};
 	struct flow *flow;
 
-	if (!read_packet(ctx, &pkt))
+	if (!read_packet(ctx, &pkt)) {
+		tails.call(ctx, TAIL_OUT);
+		return PACKET_NEXT;
+	}
+	flow = find_back_by_client(&pkt);
+	if (flow && is_answer(flow, &pkt))
+		return restore(ctx, &pkt, flow);
+	return is_lost(&pkt) ? drop(REASON_UNALLOCATED) : PACKET_NEXT;
+}
+
+/* What lb_out could not read. */
+int lb_odd_out(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct odd odd = {};
+	struct flow *flow;
+
+	if (!read_odd(ctx, &pkt, &odd))
+		return PACKET_NEXT;
+	if (odd.icmp)
+		return is_icmp_error(&pkt, &odd) ? send_error(ctx, &pkt, &odd) : PACKET_NEXT;
+	if (odd.part == PART_LATER && !find_ports(&pkt, &odd))
+		return PACKET_NEXT;
+	if (odd.part == PART_FIRST)
+		keep_ports(&pkt, &odd);
+	note_odd(ctx, &pkt);
+	if (!read_noted(ctx, &pkt))
 		return PACKET_NEXT;
 	flow = find_back_by_client(&pkt);
-	if (!flow || !is_answer(flow, &pkt))
-		return is_lost(&pkt) ? drop(REASON_UNALLOCATED) : PACKET_NEXT;
-	touch(flow, &pkt, SIDE_BACKEND);
-	if (flow->mode == FORWARDING_DSR && pkt.tcp & TCP_SYN && !clamp_mss(ctx, &pkt))
-		return drop(REASON_REWRITE);
-	to.source = flow->frontend;
-	to.source_port = flow->frontend_port;
-	to.destination = pkt.ends.destination;
-	to.destination_port = pkt.ends.destination_port;
-	return rewrite(ctx, &pkt, &to) ? PACKET_NEXT : drop(REASON_REWRITE);
+	return flow && is_answer(flow, &pkt) ? restore(ctx, &pkt, flow) : PACKET_NEXT;
 }

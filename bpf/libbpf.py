@@ -79,23 +79,6 @@ def load_btf(data: bytes) -> int:
     return _call("bpf_btf_load", data, ctypes.c_size_t(len(data)), None, what="load types")
 
 
-class _ProgramOptions(ctypes.Structure):
-    """The first fields of struct bpf_prog_load_opts (libbpf 1.x, bpf.h)."""
-
-    _fields_ = (
-        ("size", ctypes.c_size_t), ("attempts", ctypes.c_int), ("attach_type", c_uint32),
-    )  # fmt: skip
-
-
-def load_program(name: str, kind: int, attach_type: int, code: bytes) -> int:
-    """Has instructions verified; `attach_type` -1: none. Raises OSError."""
-    options = _ProgramOptions(ctypes.sizeof(_ProgramOptions), 0, max(attach_type, 0))
-    return _call(
-        "bpf_prog_load", kind, name.encode(), b"GPL", code, ctypes.c_size_t(len(code) // 8),
-        ctypes.byref(options), what=f"load {name}",
-    )  # fmt: skip
-
-
 class MapInfo(NamedTuple):
     """What the kernel says of a map; sizes in bytes."""
 
@@ -132,6 +115,11 @@ def map_info(fd: int) -> MapInfo:
     return MapInfo(kind, number, key, value, entries, flags, name)
 
 
+def object_id(fd: int) -> int:
+    """The kernel's id of a map, program or link, each kind with ids of its own."""
+    return int.from_bytes(_info(fd, 64)[4:8], "little")  # the second word of all three structs
+
+
 def program_id(fd: int) -> int:
     """The kernel's id of a program."""
     return int.from_bytes(_info(fd, 232)[4:8], "little")
@@ -146,6 +134,45 @@ def link_info(fd: int) -> LinkInfo:
     word = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 12, 4)]
     cgroup = int.from_bytes(raw[16:24], "little")
     return LinkInfo(word[1], word[2], cgroup, int.from_bytes(raw[24:28], "little"))
+
+
+class _LoadOptions(ctypes.Structure):
+    """struct bpf_prog_load_opts (libbpf 1.x, bpf.h)."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t), ("attempts", ctypes.c_int), ("attach_type", c_uint32),
+        ("btf", c_uint32), ("flags", c_uint32), ("device", c_uint32), ("kernel", c_uint32),
+        ("attach_btf_id", c_uint32), ("attach_program", c_uint32), ("attach_btf_object", c_uint32),
+        ("descriptors", ctypes.c_void_p), ("functions", ctypes.c_void_p),
+        ("function_count", c_uint32), ("function_size", c_uint32), ("lines", ctypes.c_void_p),
+        ("line_count", c_uint32), ("line_size", c_uint32), ("log_level", c_uint32),
+        ("log_size", c_uint32), ("log", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+_LOG_SIZE = 16 << 20
+"""Of what the verifier says of a program that it refuses, octets."""
+
+
+def load(name: str, kind: int, attach_type: int, licence: str, instructions: bytes) -> int:
+    """A program in the kernel; `attach_type` -1: none.
+
+    Raises OSError, with what the verifier said in a note.
+    """
+    options = _LoadOptions(size=ctypes.sizeof(_LoadOptions), attach_type=max(attach_type, 0))
+    given = (kind, name.encode(), licence.encode(), instructions, len(instructions) // 8)
+    try:
+        return _call("bpf_prog_load", *given, ctypes.byref(options), what=f"load {name}")
+    except OSError as error:
+        # Once more, with a log this time: it costs the verifier a multiple.
+        log = ctypes.create_string_buffer(_LOG_SIZE)
+        options.log_level, options.log_size = 1, len(log)
+        options.log = ctypes.addressof(log)
+        try:
+            return _call("bpf_prog_load", *given, ctypes.byref(options), what=f"load {name}")
+        except OSError:
+            error.add_note(log.value.decode(errors="replace"))
+            raise error from None
 
 
 class XdpLinkInfo(NamedTuple):

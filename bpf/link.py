@@ -76,12 +76,23 @@ def _open_if_good(path: Path, cgroup: Path) -> int | None:
     return None
 
 
+def pin_anew(fd: int, path: Path) -> None:
+    """Pins an object in place of whatever is there, and closes it also where that fails.
+
+    A link that nobody pinned would go on for as long as it is open, and nobody would find it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        libbpf.pin(fd, str(path))
+    finally:
+        os.close(fd)
+
+
 def _attach_anew(program_fd: int, program: Program, path: Path, cgroup: Path) -> None:
     folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
         link = libbpf.link_create(program_fd, folder, program.attach_type)
     finally:
         os.close(folder)
-    path.unlink(missing_ok=True)
-    libbpf.pin(link, str(path))
-    os.close(link)
+    pin_anew(link, path)

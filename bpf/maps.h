@@ -45,6 +45,9 @@ TABLE("lpm_trie", struct cidr_key, struct cidr, cidrs, MAX_cidrs, BPF_F_NO_PREAL
 /* This node's own addresses, and cluster IPs. Agent. */
 TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_NO_PREALLOC);
 
+/* Addresses of services. Agent. */
+TABLE("hash", struct addr, struct vip, vips, MAX_vips, BPF_F_NO_PREALLOC);
+
 /* What else the programs know of the node; one entry. Agent. */
 TABLE("array", __u32, struct node, node, MAX_node, BPF_F_MMAPABLE);
 
@@ -68,6 +71,11 @@ TABLE("array", __u32, struct hop, hops, MAX_hops, BPF_F_MMAPABLE);
 
 /* Room for a program at work. Data path. */
 TABLE("percpu_array", __u32, struct scratch, scratches, MAX_scratches, 0);
+/* Ports of packets that come in fragments. Data path. */
+TABLE("lru_hash", struct fragment_key, struct fragment, fragments, MAX_fragments, 0);
+
+/* How fast this node answers packets that end here. Data path. */
+TABLE("percpu_array", __u32, struct allowance, allowances, MAX_allowances, 0);
 
 /* The peer of a connected socket; goes with the socket. Data path. */
 #define SK_STORAGE(_name, _leaf) \

@@ -30,6 +30,12 @@ class Hash(Protocol):
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All entries, in no order."""
 
+    def get(self, key: bytes) -> bytes | None:
+        """One value; None: no such key. Raises OSError."""
+
+    def walk(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, a few at a time: what others write meanwhile may come twice, or not."""
+
 
 class Array(Protocol):
     """A table by index, every element there from the start and zero. `size`: bytes of one."""
@@ -70,6 +76,15 @@ class KernelHash:
         try:
             yield from list(libbpf.each_batch(self._fd, self._info))
         except OSError:  # a kernel without batches for this kind of map
+            yield from libbpf.each(self._fd, self._info, self._info.value_size)
+
+    def get(self, key: bytes) -> bytes | None:
+        return libbpf.lookup(self._fd, key, self._info.value_size)
+
+    def walk(self) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from libbpf.each_batch(self._fd, self._info, at_once=256)
+        except OSError:
             yield from libbpf.each(self._fd, self._info, self._info.value_size)
 
 
@@ -130,6 +145,12 @@ class MemoryHash:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         yield from list(self.entries.items())
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.entries.get(key)
+
+    def walk(self) -> Iterator[tuple[bytes, bytes]]:
+        return self.items()
 
 
 class MemoryArray:

@@ -1,4 +1,4 @@
-"""Compiles our C with bcc, guards the layouts, pins programs; then it is gone.
+"""Compiles our C with bcc, or takes what was compiled before, pins programs; then it is gone.
 
 Run as `python -m bpf.module`, a child process with a list of `Job` as JSON on standard input: who
 has compiled holds some 120 MB of LLVM, and the agent shall not. The only importer of bcc, once
@@ -13,6 +13,7 @@ import ctypes
 import gc
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -22,11 +23,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bpf import cache, layout, libbpf
+from bpf import layout, libbpf
+from bpf.code import Codes, digest, keep, kept, load, portable
+from bpf.create import create_tails
 from bpf.source import HERE, joined
 
 if TYPE_CHECKING:
     from bcc import BPF
+
+
+TAILS = "tails"
+"""The table of tail calls, pinned beside the programs."""
 
 
 class Program(NamedTuple):
@@ -37,6 +44,8 @@ class Program(NamedTuple):
     """enum bpf_prog_type."""
     attach_type: int
     """enum bpf_attach_type, -1: none."""
+    tail: int = -1
+    """Its place in the table `tails` of its C file: others hand over to it. -1: none."""
 
 
 class Text(NamedTuple):
@@ -57,22 +66,18 @@ class Job(msgspec.Struct, frozen=True):
     programs: tuple[Program, ...]
     folder: str
     """Where the programs are pinned, each under its name; appears whole or not at all."""
-    cache: str = ""
-    """Where what was compiled is kept (`bpf.cache`); empty: nowhere."""
+    kept: str = ""
+    """The folder of what was compiled before; empty: none."""
 
-    def cached_as(self) -> str:
-        """Under which name it is kept: paths decide nothing of what is compiled."""
-        constants = sorted((self.defines | self.sizes()).items())
-        return cache.key(joined(self.source), constants, self.programs)
+    def key(self) -> str:
+        """Under which the programs are kept."""
+        return digest(self.source, self.macros())
 
     def macros(self) -> dict[str, str]:
         """Every -D of the compilation."""
         paths = {f"PIN_{name}": f'"{path}"' for name, path in self.pins.items()}
-        return self.defines | paths | self.sizes()
-
-    def sizes(self) -> dict[str, str]:
-        """The -D of how long tables are."""
-        return {f"MAX_{name}": str(count) for name, count in self.entries.items()}
+        sizes = {f"MAX_{name}": str(count) for name, count in self.entries.items()}
+        return self.defines | paths | sizes
 
 
 class CompileError(Exception):
@@ -153,36 +158,57 @@ def _guard_tables(module: BPF, job: Job) -> None:
             _guard(name, table.key, bcc_table.Key)
 
 
-def _load(module: BPF, job: Job) -> None:
-    folder = Path(job.folder)
-    folder.mkdir(parents=True)
-    for program in job.programs:
-        function = module.load_func(program.name, program.kind, None, program.attach_type)
-        libbpf.pin(function.fd, str(folder / program.name))
-
-
-def _keep(module: BPF, job: Job) -> None:
-    """For the next start on nothing."""
-    from bcc.libbcc import lib  # noqa: PLC0415 - only the child pays for it
-
-    tables = list(layout.TABLES)
-    handle = ctypes.c_void_p(module.module)
-    numbers = {lib.bpf_table_fd(handle, name.encode()): i for i, name in enumerate(tables)}
-    programs = {
-        one.name: cache.numbered(module.dump_func(one.name), numbers.__getitem__)
-        for one in job.programs
-    }
-    cache.write(Path(job.cache), job.cached_as(), cache.Code(programs, tables))
-
-
-def _do(job: Job) -> None:
+def _compiled(job: Job) -> Codes:
+    """All programs of the text, good for any node's tables."""
     from bcc import BPF  # noqa: PLC0415 - only the child pays for it
+    from bcc.libbcc import lib  # noqa: PLC0415
 
     module = BPF(text=joined(job.source), cflags=_flags(job))
     _guard_tables(module, job)
-    _load(module, job)
-    if job.cache:
-        _keep(module, job)
+    handle = ctypes.c_void_p(module.module)
+    names = [*layout.TABLES, TAILS]
+    tables = {lib.bpf_table_fd(handle, name.encode()): name for name in names}
+    return {
+        program.name: portable(module.dump_func(program.name.encode()), tables)
+        for program in job.programs
+    }
+
+
+def _pin(job: Job, codes: Codes) -> None:
+    opened: dict[str, int] = {}
+
+    def table(name: str) -> int:
+        if name not in opened:
+            is_here = name == TAILS  # the one table that each build has of its own
+            opened[name] = create_tails() if is_here else libbpf.open_pin(job.pins[name])
+        return opened[name]
+
+    folder = Path(job.folder)
+    folder.mkdir(parents=True)
+    for program in job.programs:
+        name, kind, attach_type, tail = program
+        descriptor = load(name, kind, attach_type, codes[name], table)
+        libbpf.pin(descriptor, str(folder / name))
+        if tail >= 0:
+            libbpf.update(
+                table(TAILS), tail.to_bytes(4, "little"), descriptor.to_bytes(4, "little")
+            )
+    if TAILS in opened:
+        # The kernel empties such a table with its last descriptor or pin.
+        libbpf.pin(opened[TAILS], str(folder / TAILS))
+
+
+def _do(job: Job) -> None:
+    codes = kept(Path(job.kept), job.key()) if job.kept else None
+    if codes is not None:
+        with suppress(OSError, KeyError):  # a file that was spoilt costs no start
+            _pin(job, codes)
+            return
+        shutil.rmtree(job.folder, ignore_errors=True)
+    codes = _compiled(job)
+    _pin(job, codes)
+    if job.kept:
+        keep(Path(job.kept), job.key(), codes)
 
 
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 0x1000, 0x4000, 0x80000
@@ -213,7 +239,9 @@ def _begin(job: Job) -> tuple[int, int]:
         _do(job)
         status = 0
     except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
-        os.write(said, f"{job.source}: {error}\n".encode())
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        text = getattr(error, "strerror", None) or error
+        os.write(said, f"{notes}\n{job.source}: {text}\n".encode())
     finally:
         os._exit(status)
 
@@ -223,9 +251,10 @@ def main() -> int:
     jobs = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Job])
     gc.disable()
     os.environ["BCC_KERNEL_SOURCE"] = str(HERE)  # bpf/include stands in for kernel headers
-    import bcc  # noqa: F401, PLC0415 - once for all that are forked
+    if not all(job.kept and kept(Path(job.kept), job.key()) for job in jobs):
+        import bcc  # noqa: F401, PLC0415 - once for all that are forked
 
-    _hide_kernel_symbols()
+        _hide_kernel_symbols()
     failed = 0
     for child, said in [_begin(job) for job in jobs]:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV6_IFADDR,
     RTMGRP_IPV6_ROUTE,
     RTMGRP_LINK,
+    RTMGRP_TC,
 )
 
 __all__ = [
@@ -107,11 +108,11 @@ def default_devices() -> list[str]:
 
 
 class Watch:
-    """Says when devices, addresses or routes changed. Opened in the namespace that is watched."""
+    """Says when devices, filters, addresses or routes changed. Opened in the watched namespace."""
 
     def __init__(self) -> None:
         groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
-        groups |= RTMGRP_LINK
+        groups |= RTMGRP_LINK | RTMGRP_TC
         self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._link.bind((0, groups))
         self._link.settimeout(0)

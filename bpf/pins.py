@@ -16,13 +16,11 @@ import os
 import shutil
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
-from bpf import cache, libbpf
-from bpf.cache import Code
+from bpf import libbpf
 from bpf.create import create
 from bpf.layout import TABLES
 from bpf.maps import KernelArray, KernelHash, open_array, open_hash
@@ -73,9 +71,10 @@ def is_bpffs(folder: Path) -> bool:
 class Pins:
     """One node's folder."""
 
-    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+    def __init__(self, folder: Path, kept: Path | None = None) -> None:
+        """`kept`: a folder for what the compiler made, which many nodes may share."""
         self.folder = folder
-        self._cache = cache
+        self._kept = kept
         self.links = folder / "links"
         self._built: dict[str, Path] = {}
         self._entries: dict[str, int] = {}
@@ -126,7 +125,7 @@ class Pins:
         table = create(name, entries)
         libbpf.pin(table, str(unfinished))
         libbpf.close(table)
-        if old is not None:
+        if old is not None and old.exists():  # it may have been ours, and taken away
             carry_over(name, old, unfinished)
         unfinished.rename(path)
 
@@ -137,10 +136,8 @@ class Pins:
         jobs: dict[Path, Job] = {}
         for text in texts:
             constants = {**defines, **dict(text.defines)}
-            job = Job(
-                text.source, constants, pins, self._entries, text.programs, "",
-                str(self._cache or ""),
-            )  # fmt: skip
+            job = Job(text.source, constants, pins, self._entries, text.programs, "")
+            kept = str(self._kept or "")
             digest = self._digest_of(job)
             folder = folders[text] = self.folder / "programs" / digest
             if all((folder / program.name).exists() for program in text.programs):
@@ -149,10 +146,8 @@ class Pins:
             # A compiler whose agent was killed may still be at work: it gets no folder of ours.
             unfinished = folder.with_name(f"{digest}-unfinished-{os.getpid()}")
             shutil.rmtree(unfinished, ignore_errors=True)
-            jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished))
-        found = {folder: cache.read(self._cache, job.cached_as()) for folder, job in jobs.items()}
-        codes = {folder: code for folder, code in found.items() if code is not None}
-        return Building(folders, jobs, codes)
+            jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished), kept=kept)
+        return Building(folders, jobs)
 
     def build(
         self,
@@ -204,54 +199,28 @@ class Pins:
 
 
 class Building:
-    """Programs that are being compiled, or only loaded: `codes` are of those compiled before.
+    """Programs that are being compiled. `folders`: where those of each text are in the end."""
 
-    `folders`: where those of each text are in the end.
-    """
-
-    def __init__(
-        self, folders: Mapping[Text, Path], jobs: Mapping[Path, Job], codes: Mapping[Path, Code]
-    ) -> None:
+    def __init__(self, folders: Mapping[Text, Path], jobs: Mapping[Path, Job]) -> None:
         self.folders = folders
         self._jobs = dict(jobs)
-        fresh = [job for folder, job in jobs.items() if folder not in codes]
-        self._compiling = Compiling(fresh) if fresh else None
-        self._loading: dict[Path, Future[None]] = {}
-        if codes:
-            threads = ThreadPoolExecutor(len(codes), "loading")
-            for folder, code in codes.items():
-                job = jobs[folder]
-                self._loading[folder] = threads.submit(
-                    cache.load, code, job.programs, job.pins, Path(job.folder)
-                )
-            threads.shutdown(wait=False)
+        self._compiling = Compiling(jobs.values()) if jobs else None
         self._lock = threading.Lock()
         self._error: Exception | None = None
 
     def finish(self) -> None:
         """Waits until all is there; for any thread. Raises CompileError, OSError."""
         with self._lock:
-            jobs, self._jobs = self._jobs, {}
-            try:
-                for folder, job in self._loaded(jobs):
-                    Path(job.folder).rename(folder)
-            except (CompileError, OSError) as error:
-                self._error = error
+            compiling, self._compiling = self._compiling, None
+            if compiling is not None:
+                try:
+                    compiling.wait()
+                    for folder, job in self._jobs.items():
+                        Path(job.folder).rename(folder)
+                except (CompileError, OSError) as error:
+                    self._error = error
             if self._error is not None:
                 raise self._error
-
-    def _loaded(self, jobs: Mapping[Path, Job]) -> Iterable[tuple[Path, Job]]:
-        """Once all are; what was kept and is not loaded is compiled, after all."""
-        again = []
-        for folder, loading in self._loading.items():
-            if folder in jobs and loading.exception() is not None:
-                shutil.rmtree(jobs[folder].folder, ignore_errors=True)
-                again.append(jobs[folder])
-        second = Compiling(again) if again else None
-        for compiling in (self._compiling, second):
-            if compiling is not None and jobs:
-                compiling.wait()
-        return jobs.items()
 
 
 def carry_over(name: str, old: Path, new: Path) -> None:

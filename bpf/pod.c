@@ -17,6 +17,7 @@
 #include "packet.h"
 #include "rewrite.h"
 #include "balance.h"
+#include "unusual.h"
 
 /* tc ingress of a pod's device: what the pod sends. */
 int pod_in(struct __sk_buff *ctx)

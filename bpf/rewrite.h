@@ -46,9 +46,8 @@ static __always_inline bool replace_v4(struct __sk_buff *ctx, const struct pkt *
 /* True: the packet has these ends now. False: it may be half done, and must not go on. */
 static __always_inline bool rewrite(struct __sk_buff *ctx, const struct pkt *pkt, struct ends *to)
 {
-	if (!replace_l4_checksum(ctx, pkt, to))
-		return false;
-	if (bpf_skb_store_bytes(ctx, pkt->l4, &to->source_port, 4, 0))
+	if (pkt->l4 && (!replace_l4_checksum(ctx, pkt, to) ||
+			bpf_skb_store_bytes(ctx, pkt->l4, &to->source_port, 4, 0)))
 		return false;
 	if (pkt->v4)
 		return replace_v4(ctx, pkt, to);
@@ -74,15 +73,35 @@ static __always_inline int hand_to_stack(struct __sk_buff *ctx, const struct pkt
 	return rewrite(ctx, pkt, to) ? PACKET_NEXT : drop(REASON_REWRITE);
 }
 
+/* Octets of the longest IP packet that goes out, since the device takes a merged one apart. */
+static __always_inline __u32 longest(struct __sk_buff *ctx, const struct pkt *pkt)
+{
+	__u8 words = 0;
+
+	if (!ctx->gso_size)
+		return pkt->octets;
+	if (pkt->protocol == IPPROTO_UDP)
+		words = 2 << 4;
+	else if (pkt->l4)
+		load(ctx, pkt->l4 + 12, &words, 1);
+	return pkt->l4 - ETH_HLEN + (words >> 4) * 4 + ctx->gso_size;
+}
+
 /* Rewrites and sends the packet on, past this node's own stack, which would not have it: its
  * source is this node. The kernel finds the neighbour, and keeps the packet until it has. */
 static __always_inline int forward(struct __sk_buff *ctx, const struct pkt *pkt, struct ends *to)
 {
 	struct bpf_fib_lookup fib = {};
+	long answer;
 
 	if (pkt->hops <= 1)
-		return drop(REASON_HOP_LIMIT);
-	if (!find_way(ctx, pkt, to, &fib))
+		return decline(ctx, REASON_HOP_LIMIT);
+	answer = look_up_way(ctx, pkt, to, longest(ctx, pkt), &fib);
+	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		ctx->cb[NOTE_MTU] = fib.mtu_result;
+		return decline(ctx, REASON_TOO_BIG);
+	}
+	if (!is_way(answer))
 		return drop(REASON_NO_ROUTE);
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
 		return drop(REASON_REWRITE);
@@ -157,11 +176,13 @@ static __always_inline int wrap(struct __sk_buff *ctx, const struct pkt *pkt,
 	long answer;
 
 	if (pkt->hops <= 1)
-		return drop(REASON_HOP_LIMIT);
+		return decline(ctx, REASON_HOP_LIMIT);
 	answer = room ? way_for_wrapped(ctx, pkt, room) : BPF_FIB_LKUP_RET_UNREACHABLE;
-	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return decline(REASON_TOO_BIG);
-	if (!room || (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH))
+	if (room && answer == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		ctx->cb[NOTE_MTU] = room->fib.mtu_result - outer_size(pkt);
+		return decline(ctx, REASON_TOO_BIG);
+	}
+	if (!room || !is_way(answer))
 		return drop(REASON_NO_ROUTE);
 	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, room))
 		return drop(REASON_REWRITE);

@@ -5,19 +5,9 @@
 #ifndef TIDEGATE_REWRITE_XDP_H
 #define TIDEGATE_REWRITE_XDP_H
 
+#include "checksum.h"
 #include "route.h"
 #include "tunnel.h"
-
-/* A checksum after what it covers has changed by `change`, of bpf_csum_diff. */
-static __always_inline __u16 changed(__u16 sum, __u64 change)
-{
-	change += (__u16)~sum;
-	change = (change & 0xffffffff) + (change >> 32);
-	change = (change & 0xffff) + (change >> 16);
-	change = (change & 0xffff) + (change >> 16);
-	change = (change & 0xffff) + (change >> 16);
-	return ~change;
-}
 
 /* UDP: none stays none, and a sum that becomes 0 is written as ffff (RFC 768). */
 static __always_inline bool replace_l4_checksum(struct xdp_md *ctx, const struct pkt *pkt,

@@ -28,12 +28,9 @@ static __always_inline long look_up_way(struct packet_ctx *ctx, const struct pkt
 	return bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
 }
 
-/* False: there is none. A way whose next neighbour is not known yet is one. */
-static __always_inline bool find_way(struct packet_ctx *ctx, const struct pkt *pkt,
-				     const struct ends *to, struct bpf_fib_lookup *fib)
+/* A way whose next neighbour is not known yet is one. */
+static __always_inline bool is_way(long answer)
 {
-	long answer = look_up_way(ctx, pkt, to, 0, fib);
-
 	return answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH;
 }
 

@@ -15,7 +15,16 @@ LB_OUT = Program("lb_out", _SCHED_CLS, -1)
 POD_IN = Program("pod_in", _SCHED_CLS, -1)
 LB_XDP = Program("lb_xdp", _XDP, 37)  # BPF_XDP
 
+TAILS = (
+    Program("lb_odd_in", _SCHED_CLS, -1, tail=0),
+    Program("lb_odd_out", _SCHED_CLS, -1, tail=1),
+    Program("lb_icmp", _SCHED_CLS, -1, tail=2),
+    Program("lb_flow", _SCHED_CLS, -1, tail=3),
+    Program("lb_answer", _SCHED_CLS, -1, tail=4),
+)
+"""What LB_IN, LB_OUT and POD_IN hand over to, by enum tail of bpf/tail.h."""
+
 SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
-LB = Text("lb.c", (LB_OUT, LB_IN))
-POD = Text("pod.c", (POD_IN,))
+LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
+POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name != "lb_odd_out")))
 XDP = Text("xdp.c", (LB_XDP,))

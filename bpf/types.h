@@ -157,6 +157,15 @@ struct node_address {
 	__u32 flags; /* enum address_flag */
 };
 
+enum vip_flag {
+	VIP_SERVES = 1, /* one of its services has a usable backend for traffic from outside */
+};
+
+/* An address of services, whatever their ports; none of a node's own. */
+struct vip {
+	__u32 flags; /* enum vip_flag */
+};
+
 /* Whose addresses a prefix holds; the longest prefix counts. */
 enum cidr_kind {
 	CIDR_SERVICES = 1, /* cluster IPs are taken from it: a ServiceCIDR */
@@ -287,6 +296,31 @@ struct row {
 	struct flow flow[8];
 };
 
+/* What the fragments of one packet have in common (RFC 791, 3.2; RFC 8200, 4.5). */
+struct fragment_key {
+	struct addr source;
+	struct addr destination;
+	__u32 id;      /* as it is on the wire; IPv4 has 16 bits */
+	__u8 protocol; /* IPPROTO_* */
+	__u8 pad[3];
+};
+
+/* The ports, which only the first fragment has. */
+struct fragment {
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+/* How many packets that end here are answered, by each CPU, with a TCP RST or an ICMP error. */
+enum answer_limit {
+	ANSWERS_PER_SECOND = 1000,
+	ANSWERS_AT_ONCE = 1000, /* after a time of silence */
+};
+
+struct allowance {
+	__u64 next; /* ns of CLOCK_MONOTONIC at which one more answer would be just in time */
+};
+
 /* A connection whose packets are wrapped for a backend elsewhere: what keeps it with its backend,
  * and no more, since only the client's half comes by. `tag` stands for the frontend, and checks
  * the rest: an entry that two programs wrote at once belongs to nobody. */
@@ -350,10 +384,12 @@ enum reason {
 	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
 	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
 	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
-	REASON_TOO_BIG = 9,          /* dropped: too long for the way once it is wrapped */
+	REASON_TOO_BIG = 9,          /* dropped: longer than the way takes; the sender is told */
 	REASON_NOT_SERVED = 10,      /* dropped: handed over by a node for no service known here */
 	REASON_NO_SERVICE_PORT = 11, /* refused: the service at this cluster IP has no such port */
 	REASON_UNALLOCATED = 12,     /* dropped: an address of a ServiceCIDR that no service has */
+	REASON_ANSWER_LIMIT = 13, /* dropped in silence: more refusals a second than are answered */
+	REASON_FRAGMENT = 14,     /* dropped: a fragment that came before its packet's first one */
 };
 
 struct reason_count {

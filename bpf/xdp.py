@@ -18,6 +18,7 @@ from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
 from bpf import libbpf
+from bpf.link import pin_anew
 from bpf.texts import LB_XDP
 
 _ETHERNET = 1  # ARPHRD_ETHER
@@ -88,9 +89,7 @@ def attach(index: int, mode: Mode, programs: Path, folder: Path) -> bool:
         link = _open_if_alive(path, index)
         if link is None:
             link = libbpf.link_create(new, index, LB_XDP.attach_type, flags=mode.flag)
-            path.unlink(missing_ok=True)
-            libbpf.pin(link, str(path))
-            os.close(link)
+            pin_anew(link, path)
             return True
         try:
             if libbpf.xdp_link_info(link).program == libbpf.program_id(new):

@@ -12,12 +12,13 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.texts import LB, POD, SOCK, XDP
-from lb.address import Address, family
+from lb.address import Address, Family, family
 from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
@@ -25,12 +26,14 @@ from lb.devices import Devices
 from lb.errors import KernelRefused, TidegateError
 from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
+from lb.healing import Healer
 from lb.here import Addresses, Cidrs, Identity
 from lb.letterbox import Letterbox
 from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
+from lb.repairs import Parts, checks
 from lb.reserved import reserve
 from lb.serving.answer import Answer
 from lb.serving.pages import metrics_port
@@ -46,6 +49,8 @@ log = logging.getLogger("tidegate")
 
 FAREWELL_SECONDS = 2.0
 """For the last events to reach the API server, while the agent ends."""
+_LOOKS = 5
+"""At the features, for one answer: who waits for a revision must not miss what came with it."""
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
 
@@ -69,7 +74,7 @@ class Agent:
         self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
-        note = reserve()
+        note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
         on_devices = ground.programs[LB]
@@ -104,6 +109,12 @@ class Agent:
         self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
         letterbox.lead_to(self.controller)
+        parts = Parts(self._pins, ground.programs[SOCK], self._devices, self._xdp, identity)
+        self._healer = Healer(
+            checks(settings, self.controller, parts),
+            settings.repair_seconds,
+            told=self.controller.note,
+        )
 
     def run(self) -> None:
         """Serve until told to stop. Raises KernelRefused if it cannot begin to."""
@@ -155,9 +166,11 @@ class Agent:
         from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
+        tidegate = TidegateCollector(
+            self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
+        )
         scrape = scraper(
-            TidegateCollector(self.controller, drops, lambda: self._reaper.ended),
-            KubeProxyCollector(self.controller, self._ports.asked, self._api),
+            tidegate, KubeProxyCollector(self.controller, self._ports.asked, self._api)
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 
@@ -229,6 +242,12 @@ class Agent:
             return
         self._await_synced()
         self._reaper.give(Work(everywhere=True))
+        self._healer.start()
+        if self._settings.takes_over:
+            from lb import takeover  # noqa: PLC0415 - loads much of netlink, once
+
+            arguments = (self.controller.answers, self._stop)
+            threading.Thread(target=takeover.watch, args=arguments, daemon=True).start()
         path = os.environ.get("NOTIFY_SOCKET")
         if path:
             address = "\0" + path[1:] if path.startswith("@") else path
@@ -267,15 +286,22 @@ class Agent:
                 after = int(query["after"])
                 controller.lock.wait_for(lambda: controller.revision > after, timeout=25)
             families = {family(address) for address in controller.here.addresses}
-        features = {
+        for _ in range(_LOOKS):
+            seen, features = controller.revision, self._features(families)
+            if seen == controller.revision:
+                break
+        with controller.lock:
+            answer = status(controller, self._hooks(), self._reaper.ended, features)
+        return answer | {"repairs": dict(self._healer.repairs)}
+
+    def _features(self, families: Collection[Family]) -> dict[str, Any]:
+        return {
             "north-south": self._devices.feature(families),
             "pod-devices": self._pod_devices.feature(),
             "xdp": self._xdp.feature(),
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
         }
-        with controller.lock:
-            return status(controller, self._hooks(), self._reaper.ended, features)
 
     def _hooks(self) -> dict[str, bool]:
         links, cgroup = self._pins.links, self._settings.cgroup

@@ -14,6 +14,7 @@ import click
 
 from lb import __version__, logs
 from lb.config import (
+    REPAIR_SECONDS,
     RING_SLOTS,
     Settings,
     node_ips,
@@ -119,6 +120,28 @@ def _later(function: Any) -> Any:
     help="To backends of other nodes: in this node's name, or so that they answer the client "
     "themselves; hybrid does that for TCP.",
 )
+@click.option(
+    "--program-cache",
+    default="/var/cache/tidegate",
+    show_default=True,
+    help="Folder for what the compiler made, so that the next start is quick; empty: none.",
+)
+@click.option(
+    "--repair-interval",
+    type=click.FloatRange(0),
+    default=REPAIR_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look for what others took off or altered, and put it back; 0: never.",
+)
+@click.option(
+    "--kube-proxy-rules",
+    type=click.Choice(["auto", "remove", "keep"]),
+    default="auto",
+    show_default=True,
+    help="What becomes of rules that kube-proxy left on this node once all services are served; "
+    "auto: remove them if services come from an API server.",
+)
 @CGROUP
 @BPFFS
 @API_SOCKET
@@ -213,9 +236,9 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         else:
             if flags["bandwidth"] == "on":
                 raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
+            settings = _settings(flags, found)
             _protect(found.configuration.oom_score_adj)
-            is_kube_proxys = DOCUMENT in context.meta
-            _serve(_settings(flags, found), where if is_kube_proxys else None)
+            _serve(settings, where if DOCUMENT in context.meta else None)
     except TidegateError as error:
         click.echo(f"{context.command_path.split()[0]}: {error}", err=True)
         sys.exit(error.status)
@@ -243,8 +266,10 @@ def _write(path: Path, text: str) -> None:
 
 def _clean(bpffs: Path) -> None:
     from lb.looking import clean  # noqa: PLC0415
+    from lb.takeover import take_over  # noqa: PLC0415
 
-    for one in clean(bpffs):
+    # As kube-proxy does: the rules of all its modes, too.
+    for one in (*take_over(lambda *_: False), *clean(bpffs)):
         log.info("removed %s", one)
 
 
@@ -269,6 +294,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         raise BadInput("--manifests stands in place of --kubeconfig and --master: give one of them")
     cgroup = default_cgroup(flags["cgroup"], required=True)
     assert cgroup is not None  # noqa: S101 - required
+    rules = flags["kube_proxy_rules"]
     sizes = {
         "services": flags["max_services"], "frontends": flags["max_frontends"],
         "backends": flags["max_backends"], "slots": flags["max_slots"],
@@ -288,8 +314,12 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         algorithm=Algorithm(flags["algorithm"]),
         cgroup=cgroup,
         bpffs=flags["bpffs"],
+        program_cache=Path(flags["program_cache"]) if flags["program_cache"] else None,
         api_socket=flags["api_socket"],
         ring_slots=ring_slots(flags["maglev_table_size"]),
+        repair_seconds=flags["repair_interval"],
+        # A trial on files must not take the services of a live cluster off its node.
+        takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
         sizes=table_sizes(sizes),
         **part,
     )

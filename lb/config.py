@@ -21,6 +21,8 @@ from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
 """The largest Maglev ring, in slots, unless told otherwise."""
+REPAIR_SECONDS = 10.0
+"""Between two looks for what others took off or altered."""
 _SHORTEST, _LONGEST = 251, 131071
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 
@@ -62,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """kube-proxy's word; decides only defaults where its modes differ."""
     localhost_nodeports: bool = True
     metrics: Listen | None = None
+    repair_seconds: float = REPAIR_SECONDS
+    """0: never."""
+    takes_over: bool = False
+    """Are the rules that kube-proxy left removed once all is applied?"""
     """Where metrics are served; None: nowhere."""
     healthz: Listen | None = None
     """Where `/healthz` and `/livez` are served; None: nowhere."""
@@ -89,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of services without an annotation for it."""
     cgroup: Path
     bpffs: Path
+    program_cache: Path | None = None
+    """What the compiler made, for the next start."""
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""
@@ -157,7 +165,7 @@ def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
             flag = FLAGS.get(name, f"--max-{name}")
             raise BadInput(f"{flag}: {count} is not within 16 and {1 << 24}")
         fits[name] = -(-count // PER_ENTRY.get(name, 1))
-    fits["loads"] = fits["backends"]
+    fits["loads"], fits["vips"] = fits["backends"], fits["frontends"]
     # Beside the node's own there, every service's cluster IP.
     fits["addresses"] += fits["services"] - SIZES["services"]
     # A service has a name in each family, and nodes and zones have theirs.

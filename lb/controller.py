@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
 from lb.address import ANY, Address, Family, Prefix, family, show
+from lb.claims import Claim
 from lb.config import Settings
 from lb.here import Addresses, one_of_each
 from lb.local import Mode, local
@@ -319,15 +320,25 @@ class Controller:
 
         By addresses and not by ids, which are others once the tables were made anew.
         """
-        frontend = Address(peer.frontend)
+        claim = self._claim(Protocol.UDP, Address(peer.frontend), peer.frontend_port)
+        if claim is None:
+            return False
         with self.lock:
-            for address, scope in ((frontend, Scope.ADDRESS), (ANY[family(frontend)], Scope.NODE)):
-                key = FrontendKey(address, peer.frontend_port, Protocol.UDP, scope).pack()
+            placed = self.reconciler.units.get(claim.unit)
+            return placed is not None and (Address(peer.address), peer.port) in placed.backends
+
+    def answers(self, protocol: int, address: bytes, port: int) -> bool:
+        """Is that a frontend of a service? For any thread."""
+        return self._claim(protocol, Address(address), port) is not None
+
+    def _claim(self, protocol: int, address: Address, port: int) -> Claim | None:
+        with self.lock:
+            for where, scope in ((address, Scope.ADDRESS), (ANY[family(address)], Scope.NODE)):
+                key = FrontendKey(where, port, protocol, scope).pack()
                 claim = self.reconciler.frontends.claims.held.get(key)
                 if claim is not None:
-                    placed = self.reconciler.units[claim.unit]
-                    return (Address(peer.address), peer.port) in placed.backends
-        return False
+                    return claim
+        return None
 
     def _places(self, keys: Collection[bytes]) -> set[Place]:
         places: set[Place] = set()

@@ -69,6 +69,7 @@ class Devices:
         self._choice = Choice(())
         self._carrying: Sequence[str] | None = None
         self._errors: dict[str, str] = {}
+        self._put_back: list[str] = []
 
     def start(self) -> None:
         """From now on devices get the programs. Raises OSError, NetlinkError."""
@@ -85,13 +86,17 @@ class Devices:
             before = (self._choice, self._errors)
             if self._carrying is None:  # looked up once: it takes a request a device
                 self._carrying = tc.carriers(tc.LB_IN)
-            carrying = self._carrying
+            # Whoever takes our filters off a device does not thereby decide that we leave it.
+            carrying = tuple(dict.fromkeys((*self._carrying, *self._choice.serve)))
             choice = choose(self._named, default, tc.devices(), carrying)
             errors: dict[str, str] = {}
             changed = False
             for name in choice.serve:
                 try:
-                    changed |= tc.attach(name, self._programs)
+                    new = tc.attach(name, self._programs)
+                    changed |= new
+                    if new and name in before[0].serve and name not in before[1]:
+                        self._put_back.append(f"the programs of {name}, which were detached")
                 except (OSError, tc.NetlinkError) as error:
                     errors[name] = f"{name}: {error}"
             for name in choice.leave:
@@ -105,6 +110,16 @@ class Devices:
             if news:
                 self._tell()
             return changed or news
+
+    def mend(self) -> list[str]:
+        """Look again; a line for each device that got back what somebody took off.
+
+        Since the last call: most are put back when netlink tells. Raises OSError, NetlinkError.
+        """
+        self.follow(self._default)
+        with self._lock:
+            lines, self._put_back = self._put_back, []
+        return lines
 
     @property
     def serving(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import fcntl
 import gc
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 
 from bpf.module import CompileError
@@ -21,7 +20,6 @@ from bpf.texts import LB, POD, SOCK, XDP
 from lb.config import Settings
 from lb.errors import BadInput, KernelRefused
 
-CACHE = Path("/var/cache/tidegate")
 ENDING = (signal.SIGTERM, signal.SIGINT)
 COLLECT_EVERY = (50_000, 50, 50)
 """Thresholds of the garbage collector. At a start objects come by the hundred thousand, and stay;
@@ -39,7 +37,7 @@ class Ground:
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock = _locked(settings.bpffs)
-        self.pins = Pins(settings.bpffs, cache_folder(os.environ))
+        self.pins = Pins(settings.bpffs, settings.program_cache)
         texts = [SOCK, LB]
         texts += [POD] if settings.pod_devices else []
         texts += [XDP] if settings.xdp != "off" else []
@@ -58,18 +56,6 @@ class Ground:
             self._building.finish()
         except (CompileError, OSError) as error:
             raise KernelRefused(f"programs: {error}; see tidegate check") from error
-
-
-def cache_folder(environment: Mapping[str, str]) -> Path | None:
-    """Where compiled programs are kept: as told, as the service manager says, else /var/cache.
-
-    None: nowhere. CACHE_DIRECTORY is of systemd.exec(5).
-    """
-    told = environment.get("TIDEGATE_CACHE")
-    if told is not None:
-        return Path(told) if told else None
-    of_unit = environment.get("CACHE_DIRECTORY", "").partition(":")[0]
-    return Path(of_unit) if of_unit else CACHE
 
 
 def _locked(folder: Path) -> int:

@@ -20,8 +20,9 @@ class Addresses:
     """
 
     def __init__(self, table: Hash, settings: Settings) -> None:
-        self._table, self._settings = table, settings
-        self._written = dict(table.items())
+        self.table, self._settings = table, settings
+        self.written = dict(table.items())
+        """Packed entries that the table holds."""
         self.local: dict[Address, int] = {}
         """Flags (`AddressFlag`) of the node's own, as they are in the table."""
         self._of_service: dict[ServiceName, frozenset[Address]] = {}
@@ -30,10 +31,10 @@ class Addresses:
         # What an agent before left stays until all services are known.
         self._inherited = {
             Address(key)
-            for key, value in self._written.items()
+            for key, value in self.written.items()
             if NodeAddress.unpack(value).flags & AddressFlag.CLUSTER_IP
         }
-        self._due = {Address(key) for key in self._written}
+        self._due = {Address(key) for key in self.written}
 
     def update(
         self,
@@ -82,15 +83,15 @@ class Addresses:
     def _settle(self) -> bool:
         wanted = {one: self._flags(one) for one in self._due}
         changed = {bytes(one): NodeAddress(flags).pack() for one, flags in wanted.items() if flags}
-        changed = {key: value for key, value in changed.items() if self._written.get(key) != value}
-        gone = [one for one, flags in wanted.items() if not flags and one in self._written]
+        changed = {key: value for key, value in changed.items() if self.written.get(key) != value}
+        gone = [one for one, flags in wanted.items() if not flags and one in self.written]
         if changed:
-            self._table.put(changed)
-            self._written |= changed
+            self.table.put(changed)
+            self.written |= changed
         if gone:
-            self._table.remove(gone)
+            self.table.remove(gone)
             for one in gone:
-                del self._written[one]
+                del self.written[one]
                 self._services.pop(one, None)
         self._due = set()
         return bool(changed or gone)
@@ -135,14 +136,21 @@ class Identity:
 
     def __init__(self, table: Array, netns: int) -> None:
         self._table, self._netns = table, netns
+        self._wanted = b""
 
     def update(self, primary: Collection[Address]) -> None:
         """Make the table say so; zeros where a family has no address. Raises OSError."""
         own = {family(address): bytes(address) for address in primary}
         v4, v6 = (own.get(one, bytes(16)) for one in (Family.IPV4, Family.IPV6))
-        wanted = Node(self._netns, v4, v6).pack()
-        if self._table.read(0) != wanted:
-            self._table.write(0, wanted)
+        self._wanted = Node(self._netns, v4, v6).pack()
+        self.mend()
+
+    def mend(self) -> bool:
+        """See to it that the table says what it was last told; False: it already did."""
+        if not self._wanted or self._table.read(0) == self._wanted:
+            return False
+        self._table.write(0, self._wanted)
+        return True
 
 
 def one_of_each(addresses: Collection[Address]) -> tuple[Address, ...]:

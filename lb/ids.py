@@ -12,6 +12,7 @@ from collections import deque
 
 _NEVER, _USED, _RESTS = range(3)
 """States of an id, a byte each: a set of a hundred thousand numbers takes 4 MB."""
+_UNUSED = bytes(state != _USED for state in range(256))
 
 
 class Ids:
@@ -29,6 +30,14 @@ class Ids:
     def used(self) -> int:
         """How many ids are in use, without those that rest."""
         return self._count
+
+    def strays(self, first: int, live: bytes) -> list[int]:
+        """Ids from `first` on that somebody holds for live (1, else 0) and that are not in use."""
+        unused = self._states[first : first + len(live)].translate(_UNUSED)
+        both = int.from_bytes(live) & int.from_bytes(unused)
+        if not both:
+            return []
+        return [first + i for i, one in enumerate(both.to_bytes(len(live))) if one]
 
     def take(self, now: float) -> int | None:
         """The lowest id never used, else the one that rested longest; None: no room."""

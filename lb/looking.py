@@ -57,14 +57,16 @@ def clean(bpffs: Path) -> list[str]:
     """Remove all pins, and with them what is attached; their names. Raises BadInput, OSError."""
     if not is_bpffs(bpffs):
         return []  # no agent pins there, and whatever lies there is not ours
+    from lb.takeover import give_back  # noqa: PLC0415 - loads much of netlink
+
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
     try:
         off = take_off()
         neighbours = let_all_go()
     except NetlinkError as error:
         raise KernelRefused(f"filters of devices, or neighbours: {error}") from error
-    release()
-    found = [*(f"filters of {device}" for device in off)]
+    release(bpffs)
+    found = [*(f"filters of {device}" for device in off), *give_back()]
     found += ["neighbours kept resolved"] if neighbours else []
     found += [str(path) for path in bpffs.rglob("*") if path.is_file() and path.suffix != ".debug"]
     Pins(bpffs).remove()
@@ -81,6 +83,6 @@ def prepare(bpffs: Path) -> None:
         mount(bpffs)
     except OSError as error:
         raise KernelRefused(f"--bpffs {bpffs}: {error.strerror or error}") from error
-    wrong = reserve()
+    wrong = reserve(bpffs)
     if wrong:
         raise KernelRefused(wrong)

@@ -23,15 +23,17 @@ from lb.tables import room
 
 
 class TidegateCollector(Collector):
-    """`drops` and `ended` read counters of the data path and of the reaper."""
+    """`drops`, `ended` and `repairs` read counters of data path, reaper and healer."""
 
     def __init__(
         self,
         controller: Controller,
         drops: Callable[[], Mapping[str, int]],
         ended: Callable[[], int],
+        repairs: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._controller, self._drops, self._ended = controller, drops, ended
+        self._repairs = repairs
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
@@ -49,6 +51,14 @@ class TidegateCollector(Collector):
             "tidegate_sockets_ended", "UDP sockets ended for their owners to connect anew.",
             value=self._ended(),
         )  # fmt: skip
+
+        repairs = CounterMetricFamily(
+            "tidegate_repairs", "What somebody took off or altered and was put back.",
+            labels=["what"],
+        )  # fmt: skip
+        for what, count in self._repairs().items():
+            repairs.add_metric([what], count)
+        yield repairs
 
     def _state(self) -> Iterator[Metric]:
         controller, reconciler = self._controller, self._controller.reconciler

@@ -101,6 +101,18 @@ class Names:
         for kind, number in [where for where, uses in self._uses.items() if not uses]:
             self._forget(kind, number)
 
+    def known(self) -> list[tuple[NameKind, int]]:
+        """All ids that have a name."""
+        return list(self._texts)
+
+    def entry(self, kind: NameKind, number: int) -> tuple[bytes, bytes] | None:
+        """What the map holds of a name; None: nothing yet, or no more."""
+        text = self._texts.get((kind, number))
+        if text is None:
+            return None
+        key, value = packed(kind, number, text)
+        return None if key in self.changed else (key, value)
+
     def _forget(self, kind: NameKind, number: int) -> None:
         del self._uses[kind, number]
         text = self._texts.pop((kind, number))

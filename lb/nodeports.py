@@ -11,20 +11,10 @@ from collections.abc import Collection, Sequence
 
 from bpf.layout import AddressFlag
 from lb.address import MAPPED, Address, Family, Prefix, family, parse_prefix
-from lb.errors import BadAddress, BadInput
+from lb.errors import BadInput
 
 LOOPBACK = Address(bytes(15) + b"\1")
 PRIMARY = "primary"
-
-
-def read_setting(text: str) -> tuple[str, ...]:
-    """The parts of `--nodeport-addresses`, checked. Raises BadInput."""
-    parts = tuple(part.strip() for part in text.split(",") if part.strip())
-    try:
-        accepting((), setting=parts, mode="", localhost=True, primary=())
-    except BadAddress as error:
-        raise BadInput(f"--nodeport-addresses: {error}") from error
-    return parts
 
 
 def accepting(
@@ -38,7 +28,7 @@ def accepting(
     """The flags (`AddressFlag`) of each address held. Raises BadInput for a bad setting."""
     wanted = list(setting) or ([PRIMARY] if mode == "nftables" else [])
     if PRIMARY in wanted and len(wanted) > 1:
-        raise BadInput("--nodeport-addresses: `primary` stands alone or not at all")
+        raise BadInput("nodePortAddresses: `primary` stands alone or not at all")
     ranges = None if PRIMARY in wanted else _ranges(wanted)
     found = {}
     for address in held:

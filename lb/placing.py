@@ -227,10 +227,7 @@ class Placer:
         if old_node or old_zone:
             self.names.drop(NameKind.NODE, old_node)
             self.names.drop(NameKind.ZONE, old_zone)
-        return BackendRecord.LAYOUT.pack(
-            backend.address, backend.port.to_bytes(2), backend.state, backend.views,
-            self.generations[spot.id], placed.service, spot.node, spot.zone,
-        )  # fmt: skip
+        return packed_backend(backend, spot, self.generations[spot.id], placed.service)
 
     def _commit(self, placed: Placed, plan: Plan, views: tuple[int, int, int]) -> None:
         affinity = _affinity(placed.affinity, plan.affinity_seconds)
@@ -247,14 +244,11 @@ class Placer:
 
     def _switch_ring(self, placed: Placed, old: Plan | None, plan: Plan, now: float) -> None:
         """A ring of the view OUTSIDE, unless the one in force is of the same backends."""
-        members = _outside(plan)
-        if old is not None and _outside(old) == members and bool(placed.ring) == bool(members):
+        inside = _outside(plan)
+        if old is not None and _outside(old) == inside and bool(placed.ring) == bool(inside):
             return
-        if members or placed.ring:
-            numbered = [
-                Member(address, port, weight, placed.backends[address, port].id)
-                for address, port, weight in members
-            ]
+        if inside or placed.ring:
+            numbered = members(placed, plan)
             placed.ring = self.rings.switch(placed.service, placed.ring, numbered, now)
 
     def wants_ring(self, placed: Placed) -> bool:
@@ -295,6 +289,22 @@ class Placer:
         self.names.drop(NameKind.ZONE, spot.zone)
         self.backends.release(spot.id, now)
         return Gone(*where, spot.id)
+
+
+def packed_backend(backend: Backend, spot: Spot, generation: int, service: int) -> bytes:
+    """A backend's record."""
+    return BackendRecord.LAYOUT.pack(
+        backend.address, backend.port.to_bytes(2), backend.state, backend.views,
+        generation, service, spot.node, spot.zone,
+    )  # fmt: skip
+
+
+def members(placed: Placed, plan: Plan) -> list[Member]:
+    """Who is in the unit's Maglev ring."""
+    return [
+        Member(address, port, weight, placed.backends[address, port].id)
+        for address, port, weight in _outside(plan)
+    ]
 
 
 def _runs(records: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:

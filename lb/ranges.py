@@ -7,7 +7,8 @@ from lb.plan import Plan, Unit
 from lb.tables import Tables
 from lb.writes import put, remove
 
-_RANGE = Range().pack()
+RANGE = Range().pack()
+"""The value of every entry."""
 
 
 class Ranges:
@@ -37,7 +38,7 @@ class Ranges:
         wanted = _keys(service, plan)
         there = self.there.setdefault(plan.unit, set())
         for key in wanted - there:
-            put(self._tables, "ranges", {key: _RANGE})
+            put(self._tables, "ranges", {key: RANGE})
             there.add(key)
         self._stale |= there - wanted
         self._stale -= wanted
@@ -56,6 +57,10 @@ class Ranges:
     def stale_services(self) -> set[int]:
         """The ids that stale ranges are kept under."""
         return {RangeKey.unpack(key).service for key in self._stale}
+
+    def known(self) -> set[bytes]:
+        """Packed keys of all that the table may hold."""
+        return self._stale.union(*self.there.values())
 
     def remove_unknown(self) -> None:
         """Remove what belongs to no unit. Raises OSError when the table cannot be read."""

@@ -30,6 +30,7 @@ from lb.plan import Plan, Unit
 from lb.ranges import Ranges
 from lb.restore import restore
 from lb.tables import Tables
+from lb.vips import Vips
 from lb.writes import put_all, remove
 
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
@@ -83,6 +84,7 @@ class Reconciler:
         self.placer = Placer(tables, grace=grace, ring_slots=ring_slots)
         self.frontends = Frontends(tables)
         self.ranges = Ranges(tables)
+        self.vips = Vips(tables)
         self.units: dict[Unit, Placed] = {}
         self.failing: dict[Unit, Failing] = {}
         self._of_service: dict[ServiceName, set[Unit]] = {}
@@ -106,6 +108,7 @@ class Reconciler:
                 plans.append(placed.plan)
                 self.ranges.adopt(placed.service, placed.plan)
         self.frontends.adopt(plans)
+        self.vips.adopt(plans)
         self._strays = adopt(found, self.placer)
         return found.faults
 
@@ -116,6 +119,7 @@ class Reconciler:
             return
         self.frontends.remove_unclaimed()
         self.ranges.remove_unknown()
+        self.vips.remove_unknown()
         strays.free(self.placer, now)
         self.placer.names.forget_unused()
 
@@ -158,6 +162,7 @@ class Reconciler:
         ]
         self._write_names(placed, now)
         self._write_frontends(now, outcome)
+        self.vips.write()
         self.ranges.remove_stale()
         self._bury(now, outcome)
         self._tidy(now)
@@ -178,7 +183,7 @@ class Reconciler:
         """What could not be removed is tried again by and by; until then nothing takes its id."""
         gone = self.placer.names.gone
         gone -= remove(self.tables.names, gone)
-        settled = self.frontends.settled and self.ranges.settled
+        settled = self.frontends.settled and self.ranges.settled and self.vips.settled
         left = self._doomed or gone or not settled
         self._untidy_at = now + RETRY_SECONDS[0] if left else None
 
@@ -192,6 +197,7 @@ class Reconciler:
         self.failing.pop(unit, None)
         self.frontends.release(unit, ())
         self.ranges.doom(unit)
+        self.vips.doom(unit)
         self._doomed[placed.service] = (unit, placed)
 
     def _try(self, plan: Plan, now: float, outcome: Outcome) -> bool:
@@ -233,6 +239,7 @@ class Reconciler:
     def _claim(self, plan: Plan) -> None:
         self.frontends.release(plan.unit, {one.key for one in plan.frontends})
         self.frontends.claim(plan.unit, plan.frontends)
+        self.vips.note(plan)
 
     def _write_names(self, units: Iterable[Unit], now: float) -> None:
         """Without its name a service serves, but a restart would not know it."""

@@ -40,7 +40,8 @@ from lb.tables import Tables
 GENERATION = 20
 """Where in struct backend its generation lies."""
 _IN_USE = (BackendState.READY, BackendState.TERMINATING)
-_STATES = {int(state): state for state in _IN_USE}
+_STATES = {int(state): state for state in BackendState}
+"""Of all: who reads beside an agent that writes may find one that was freed meanwhile."""
 _PIECE = 4096
 """Backends that are read at once: a copy of the whole table would be 8 MB."""
 

@@ -96,7 +96,7 @@ class Rings:
             self._tell(f"map full: rings; raise {FLAGS['rings']}")
             return 0
         try:
-            self._tables.rings.write(offset, _slots(members, size))
+            self._tables.rings.write(offset, slots_of(members, size))
         except BaseException:
             self.extents.release(offset, now)
             raise
@@ -125,7 +125,7 @@ def _pairs(slots: int) -> int:
     return -(-slots // 2)
 
 
-def _slots(members: Sequence[Member], size: int) -> bytes:
+def slots_of(members: Sequence[Member], size: int) -> bytes:
     """The ring's elements; the half after an odd last slot is 0."""
     from maglev import Backend, build  # noqa: PLC0415 - only nodes with rings pay for it
 

@@ -21,13 +21,16 @@ SIZES = {
     "dsr_flows": 131072,
     "hops": 262144,
     "scratches": 1,
+    "fragments": 8192,
     "ranges": 65536,
     "cidrs": 256,
     "addresses": 1024 + 32768,
+    "vips": 65536,
     "devices": 16384,
     "node": 1,
     "names": 65536,
     "reasons": len(layout.Reason),
+    "allowances": 1,
     "connected": 1,
     "unconnected": 1,
 }
@@ -68,6 +71,7 @@ class Tables:
     loads: Array
     ranges: Hash
     names: Hash
+    vips: Hash
 
 
 def in_kernel(pins: Pins) -> Tables:
@@ -81,6 +85,7 @@ def in_kernel(pins: Pins) -> Tables:
         loads=pins.open_array("loads"),
         ranges=pins.open_hash("ranges"),
         names=pins.open_hash("names"),
+        vips=pins.open_hash("vips"),
     )
 
 
@@ -99,4 +104,5 @@ def in_memory(sizes: Mapping[str, int] = SIZES) -> Tables:
         loads=array("loads"),
         ranges=MemoryHash(sizes["ranges"]),
         names=MemoryHash(sizes["names"]),
+        vips=MemoryHash(sizes["vips"]),
     )

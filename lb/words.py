@@ -13,10 +13,12 @@ REASONS = {
     "no_route": "dropped: this node knows no way there",
     "hop_limit": "dropped: the packet has been through too many hops",
     "rewrite": "dropped: the kernel did not let the packet be rewritten",
-    "too_big": "dropped: too long for the way once it is wrapped",
+    "too_big": "dropped: longer than the way takes; the sender is told",
     "not_served": "dropped: handed over by a node for no service known here",
     "no_service_port": "refused: the service at this cluster IP has no such port",
     "unallocated": "dropped: an address of a ServiceCIDR that no service has",
+    "answer_limit": "dropped in silence: more refusals a second than are answered",
+    "fragment": "dropped: a fragment that came before its packet's first one",
 }
 """What each reason means, as bpf/types.h and the README say it."""
 

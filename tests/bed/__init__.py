@@ -10,7 +10,7 @@ It knows the product by its command line and its socket only. It is no test itse
 
 from tests.bed.agent import Agent
 from tests.bed.claim import sweep
-from tests.bed.clients import Answer, Outcome, Talk, connect, curl, datagrams, dig
+from tests.bed.clients import Answer, Outcome, Talk, connect, curl, datagrams, dig, ping
 from tests.bed.cluster import Client, Cluster
 from tests.bed.host import Host
 from tests.bed.manifests import Manifests
@@ -38,6 +38,7 @@ __all__ = [
     "datagrams",
     "dig",
     "missing",
+    "ping",
     "sweep",
     "until",
 ]

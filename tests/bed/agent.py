@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,12 +23,10 @@ from typing import Any
 from tests.bed.host import Host
 from tests.bed.process import BedError, Process, await_readable
 
+PROGRAMS = Path(__file__).parents[2] / ".pytest_cache" / "programs"
+"""What the compiler made for one agent is good for all others of this tree."""
 READY_SECONDS = 30.0 * float(os.environ.get("TIDEGATE_PATIENCE", "1"))
 """An agent compiles its programs before it is ready; patience is for emulated machines."""
-
-CACHE = f"{tempfile.gettempdir()}/tidegate-bed"
-"""What was compiled, for all agents of the bed: its files say for what they are good. The variable
-TIDEGATE_CACHE names another folder, or none."""
 
 
 def command() -> list[str]:
@@ -93,10 +90,7 @@ class Agent:
             notify.bind(str(path))
             self._process = self.node.spawn(
                 *command(), "agent", *self._where(), *self.flags,
-                environment={
-                    "NOTIFY_SOCKET": str(path),
-                    "TIDEGATE_CACHE": os.environ.get("TIDEGATE_CACHE", CACHE),
-                },
+                environment={"NOTIFY_SOCKET": str(path)},
             )  # fmt: skip
             deadline = time.monotonic() + timeout
             while await_readable(
@@ -182,5 +176,6 @@ class Agent:
             "--node-ip", ",".join(self.node.addresses),
             "--cgroup", str(self.group),
             "--bpffs", str(self.bpffs),
+            "--program-cache", str(PROGRAMS),
             "--api-socket", str(self.api_socket),
         ]  # fmt: skip

@@ -95,6 +95,12 @@ def datagrams(host: Host, *targets: tuple[str, int], options: Iterable[str] = ()
     return rows
 
 
+def ping(host: Host, address: str, *options: str, count: int = 1) -> list[Any]:
+    """Echo requests, one after another: `probes/ping.py`."""
+    rows: list[Any] = host.python(PROBES / "ping.py", *options, address, str(count), timeout=60)
+    return rows
+
+
 class Talk:
     """A client that goes on asking: to `line_echo` over tcp, or `udp_echo` over udp.
 

@@ -15,7 +15,10 @@ from tests.bed.agent import command
 from tests.bed.network import Pair
 from tests.net.world import ECHO, World, url
 
-pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
+# What is altered here stays so until it was looked at.
+pytestmark = pytest.mark.parametrize(
+    "world", [("one_node", "--repair-interval", "0")], indirect=True
+)
 
 
 @pytest.fixture(scope="module")

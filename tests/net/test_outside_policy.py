@@ -52,7 +52,7 @@ def test_local_policy(outside: Outside, protocol: str, family: str) -> None:
 @FAMILY
 @PROTOCOL
 def test_nobody(outside: Outside, protocol: str, family: str) -> None:
-    """Without any endpoint nobody answers, which is counted; the first endpoint serves at once."""
+    """Without any endpoint all are refused, which is counted; the first endpoint serves at once."""
     name = f"nobody-{protocol.lower()}-{family}"
     places = outside.expose(name, [], protocol=protocol)
     before = outside.drops("no_backend")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.bed import WHOAMI, Cluster, Host, Node, Pod, dig
+from tests.bed import WHOAMI, Cluster, Host, Node, Pod, datagrams, dig
+from tests.net.bulk import to_and_fro
 from tests.net.outside import FAMILY, FAST, KINDS, PROTOCOL, Met, Outside, ask
-from tests.net.test_outside_bulk import to_and_fro
 from tests.net.world import DNS, ECHO, World, url
 
 SIDES = {"ingress": "pod_in", "egress": "lb_out"}
@@ -239,3 +239,23 @@ def test_cleanup_leaves_nothing(world: World) -> None:
     world.agent.stop()
     world.agent.tidegate("cleanup")
     assert "clsact" not in world.node.run("tc", "qdisc", "show").stdout
+
+
+@FAMILY
+@PROTOCOL
+def test_refused_at_once(world: World, protocol: str, family: str) -> None:
+    """Without a usable endpoint an unseen client is told so, as one with a hook is."""
+    places = Outside(world).expose(f"none-{protocol}-{family}", [], protocol=protocol)
+    at = places["cluster"]
+    assert ask(world.app, protocol, getattr(at.at, family), at.port).server == "ECONNREFUSED"
+
+
+@FAMILY
+def test_fragments_follow_their_first(world: World, family: str) -> None:
+    """A datagram of 4,000 octets passes both ways between an unseen client and a backend."""
+    places = Outside(world).expose(f"long-{family}", [world.far], protocol="UDP")
+    at = places["cluster"]
+    where = (getattr(at.at, family), at.port)
+    (row,) = datagrams(world.app, where, options=["--connect", "--size", "4000"])
+    assert row["errno"] is None
+    assert json.loads(row["said"])["pod"] == world.far.name

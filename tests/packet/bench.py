@@ -13,12 +13,14 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from bpf import libbpf
-from bpf.layout import Flow, FlowState, Node, Reason, Row
+from bpf.layout import Allowance, Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
@@ -31,6 +33,7 @@ from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.tables import SIZES, in_kernel
 from lb.xdp import Xdp
+from tests.bed.agent import PROGRAMS
 from tests.bed.process import run
 from tests.packet.given import Given
 
@@ -39,6 +42,20 @@ ROUTER_MAC, NODE_MAC = "02:00:00:00:00:fe", "02:00:00:00:00:01"
 NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
 PEER = {4: "192.0.2.2", 6: "2001:db8::2"}
 HERE = Here("n1", "a", (parse(NODE[4]), parse(NODE[6])))
+
+
+class Small(NamedTuple):
+    """A backend and a client to which no packet longer than 1,400 octets gets."""
+
+    backend: str
+    client: str
+
+
+SMALL = {
+    False: Small("10.244.3.5", "198.51.100.70"),
+    True: Small("fd00:10:244:3::5", "2001:db8:51:1::70"),
+}
+"""By whether the family is IPv6."""
 
 _WIRING = f"""
 link set lo up
@@ -56,6 +73,10 @@ route add default via 192.0.2.254
 route add default via 2001:db8::fe
 route add 10.244.2.0/24 via 192.0.2.2
 route add fd00:10:244:2::/64 via 2001:db8::2
+route add 10.244.3.0/24 via 192.0.2.2 mtu lock 1400
+route add fd00:10:244:3::/64 via 2001:db8::2 mtu lock 1400
+route add 198.51.100.64/26 via 192.0.2.254 mtu lock 1400
+route add 2001:db8:51:1::/64 via 2001:db8::fe mtu lock 1400
 route add unreachable 10.244.9.0/24
 route add unreachable fd00:10:244:9::/64
 neigh add 192.0.2.254 dev outside lladdr {ROUTER_MAC}
@@ -93,7 +114,7 @@ class Bench:
     """The programs, their tables and their namespace. `folder` is an empty one on a bpffs."""
 
     def __init__(self, folder: Path) -> None:
-        self._pins = Pins(folder)
+        self._pins = Pins(folder, PROGRAMS)
         self._namespace = _new_namespace()
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
@@ -110,6 +131,8 @@ class Bench:
         self._dsr_flows = self._pins.open_array("dsr_flows")
         self._hops = self._pins.open_array("hops")
         self._affinity = self._pins.open_hash("affinity")
+        self._fragments = self._pins.open_hash("fragments")
+        self._allowances = libbpf.open_pin(str(self._pins.find_map("allowances")))
         self._reconciler = Reconciler(in_kernel(self._pins), guard=lambda: None)
         self._now = 0.0
         with entered(self._path):
@@ -145,6 +168,7 @@ class Bench:
         """The namespace goes; what is pinned is the folder's owner's."""
         for program in self._programs.values():
             libbpf.close(program)
+        libbpf.close(self._allowances)
         os.close(self._namespace)
 
     def _enter(self, *argv: str, stdin: str) -> None:
@@ -167,11 +191,21 @@ class Bench:
         assert not self._reconciler.failing
 
     def forget(self) -> None:
-        """No flow and no client is remembered, and no way to a backend."""
+        """No flow and no client is remembered, no way to a backend, and no answer given."""
         for table in (self._dsr_flows, self._hops):
             table.write(0, bytes(table.capacity * table.size))
         self._flows.write(0, bytes(self._flows.capacity * self._flows.size))
         self._affinity.remove([key for key, _ in self._affinity.items()])
+        self._fragments.remove([key for key, _ in self._fragments.items()])
+        self._allow(0)
+
+    def exhaust_answers(self) -> None:
+        """This node has answered as much as it may, for a second to come."""
+        self._allow(time.monotonic_ns() + 2 * 10**9)
+
+    def _allow(self, time_of_next: int) -> None:
+        value = Allowance(time_of_next).pack() * libbpf.cpus()
+        libbpf.update(self._allowances, bytes(4), value)
 
     def run(self, program: str, packet: bytes) -> libbpf.Ran:
         """What the program does with an Ethernet frame on the device where outside traffic is."""

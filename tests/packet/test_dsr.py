@@ -15,6 +15,7 @@ from tests.packet.case import Case, Verdict, play
 from tests.packet.given import Given
 from tests.packet.net import BACKEND, V4, Net, offered
 from tests.packet.packets import Make, answer, difference, network, tcp, udp
+from tests.packet.sums import wrong
 
 PEER_MAC = "02:00:00:00:00:02"
 XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
@@ -130,7 +131,7 @@ def test_a_backend_of_this_node_is_handed_up(bench: Bench, net: Net, l4: Make) -
 
 @pytest.mark.parametrize("octets", [1480, 1500])
 def test_too_big_for_the_way(bench: Bench, net: Net, l4: Make, octets: int) -> None:
-    """Up to the MTU without the outer header it goes; beyond, XDP hands it up and tc drops it."""
+    """Up to the MTU without the outer header it goes; beyond, XDP hands it up and tc says so."""
     room = 1500 - (20 if net is V4 else 40)
     bench.give(far(net, l4))
     packet = sent(net, l4)
@@ -141,7 +142,12 @@ def test_too_big_for_the_way(bench: Bench, net: Net, l4: Make, octets: int) -> N
     assert (bench.run("lb_xdp", bytes(packet)).verdict == XDP_REDIRECT) == fits
     before = bench.counted().get(Reason.TOO_BIG, 0)
     ran = bench.run("lb_in", bytes(packet))
-    assert (ran.verdict == Verdict.SEND) == fits
+    assert ran.verdict == Verdict.SEND
+    if not fits:
+        told = bytes(network(Ether(ran.packet)).payload)
+        assert (told[0], told[1]) == ((3, 4) if net is V4 else (2, 0))
+        assert int.from_bytes(told[4:8], "big") == room
+        assert wrong(ran.packet) == []
     assert bench.counted().get(Reason.TOO_BIG, 0) - before == (0 if fits else 1)
 
 

@@ -4,7 +4,7 @@ Prints a list, one row a datagram: errno (a name, or null), `from`, the peer tha
 `peer`, what getpeername shows (null when unconnected), and `said`, the answer. All datagrams
 leave the one socket, in order, each after the answer to the one before. `--connect` connects the
 socket anew for each; `--mapped` sends to ::ffff:ADDRESS by an IPv6 socket; `--source` is its own
-address, `--source-port` its own port.
+address, `--source-port` its own port. `--size` is the length of what is sent, in octets.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 
@@ -14,16 +14,18 @@ import json
 import socket
 
 
-def ask(client: socket.socket, to: tuple[str, int], *, connect: bool) -> dict[str, object]:
+def ask(
+    client: socket.socket, to: tuple[str, int], text: bytes, *, connect: bool
+) -> dict[str, object]:
     """One datagram and its answer."""
     row: dict[str, object] = {"errno": None, "from": None, "peer": None, "said": None}
     try:
         if connect:
             client.connect(to)
             row["peer"] = client.getpeername()[:2]
-            client.send(b"who?")
+            client.send(text)
         else:
-            client.sendto(b"who?", to)
+            client.sendto(text, to)
         said, sender = client.recvfrom(65536)
         row |= {"from": sender[:2], "said": said.decode()}
     except OSError as error:
@@ -38,6 +40,7 @@ parser.add_argument("--mapped", action="store_true")
 parser.add_argument("--source", default="", help="own address")
 parser.add_argument("--source-port", type=int, default=0)
 parser.add_argument("--timeout", type=float, default=2.0, help="seconds")
+parser.add_argument("--size", type=int, default=4)
 given = parser.parse_args()
 prefix = "::ffff:" if given.mapped else ""
 pairs = [
@@ -49,4 +52,5 @@ with socket.socket(family, socket.SOCK_DGRAM) as sender:
     sender.settimeout(given.timeout)
     if given.source or given.source_port:
         sender.bind((given.source, given.source_port))
-    print(json.dumps([ask(sender, pair, connect=given.connect) for pair in pairs]))
+    text = b"who?".ljust(given.size, b".")
+    print(json.dumps([ask(sender, pair, text, connect=given.connect) for pair in pairs]))

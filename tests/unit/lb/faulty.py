@@ -14,7 +14,7 @@ from lb.tables import Tables, in_memory
 
 SIZES = {
     "frontends": 64, "services": 32, "slots": 64, "rings": 8192, "backends": 128, "loads": 128,
-    "ranges": 64, "names": 64,
+    "ranges": 64, "names": 64, "vips": 64,
 }  # fmt: skip
 
 
@@ -119,6 +119,14 @@ class FaultyHash:
         """All entries."""
         return self._inner.items()
 
+    def get(self, key: bytes) -> bytes | None:
+        """One value."""
+        return self._inner.get(key)
+
+    def walk(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries."""
+        return self._inner.walk()
+
 
 class FaultyArray:
     """An array whose stores are watched, 8 bytes at a time."""
@@ -182,5 +190,6 @@ def watched(sizes: Mapping[str, int] | None = None) -> Watch:
         loads=FaultyArray(watch, plain.loads, "loads"),
         ranges=FaultyHash(watch, plain.ranges),
         names=FaultyHash(watch, plain.names),
+        vips=FaultyHash(watch, plain.vips),
     )
     return watch

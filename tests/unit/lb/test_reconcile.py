@@ -91,7 +91,9 @@ def test_one_endpoint_costs_the_same_whatever_else_is_there() -> None:
     """The stores of one change do not grow with the number of services."""
 
     def cost(others: int) -> int:
-        watch = watched({"services": 256, "frontends": 512, "names": 512, "slots": 512})
+        watch = watched(
+            {"services": 256, "frontends": 512, "names": 512, "vips": 512, "slots": 512}
+        )
         agent = reconciler(watch)
         for number in range(others):
             name = f"other-{number}"

@@ -1,0 +1,113 @@
+"""What connection tracking, IPVS and ipset hold in this network namespace, over netlink.
+
+Only what is needed to come after another proxy: connections that it translated, its virtual
+servers, its sets. On a kernel without one of these there is nothing to find.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pyroute2 import IPVS, Conntrack, IPRoute, IPSet, IPVSService, NetlinkError
+from pyroute2.ipset import IPSetError
+from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
+
+__all__ = [
+    "NetlinkError", "Translated", "forget", "remove_device", "remove_sets",
+    "remove_virtual_servers", "translated",
+]  # fmt: skip
+
+_DST_NAT = 1 << 5  # IPS_DST_NAT; linux/netfilter/nf_conntrack_common.h
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+_NO_SUCH = (errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL)
+
+
+class Translated(NamedTuple):
+    """A connection whose destination was translated. `frontend`: 16 bytes, IPv4 v4-mapped."""
+
+    protocol: int
+    frontend: bytes
+    port: int
+    key: Any
+    """For `forget`."""
+
+
+def translated() -> Iterator[Translated]:
+    """All such connections over TCP or UDP; others are passed over. Raises OSError, NetlinkError.
+
+    The kernel looks through its table for us (CTA_STATUS_MASK, Linux 5.15).
+    """
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with Conntrack(nfgen_family=family) as table:
+            for message in table.dump(status=_DST_NAT, status_mask=_DST_NAT):
+                one = NFCTAttrTuple.from_netlink(family, message.get_attr("CTA_TUPLE_ORIG"))
+                if one.dport:
+                    yield Translated(one.proto, _packed(one.daddr), one.dport, one)
+
+
+def forget(one: Translated) -> bool:
+    """The next packet of the connection is a first one; False: it was over. Raises OSError."""
+    with Conntrack(nfgen_family=one.key.family) as table:
+        try:
+            table.entry("del", tuple_orig=one.key)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+            return False
+    return True
+
+
+def remove_virtual_servers() -> int:
+    """Those of IPVS whose address is one of this namespace's own; how many.
+
+    Call only where IPVS was in use: asking for it loads its module. Raises OSError, NetlinkError.
+    """
+    with IPRoute() as route:
+        own = {message.get("local") or message.get("address") for message in route.get_addr()}
+    removed = 0
+    with IPVS() as servers:
+        for message in list(servers.service("dump")):
+            service = IPVSService.from_message(message)
+            if service.get("addr") in own:
+                servers.service("del", service=service)
+                removed += 1
+    return removed
+
+
+def remove_device(name: str) -> bool:
+    """False: it was not there. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        found = route.link_lookup(ifname=name)
+        for index in found:
+            route.link("del", index=index)
+    return bool(found)
+
+
+def remove_sets(prefix: str) -> list[str]:
+    """Those whose names begin so and that no rule uses; their names. Raises OSError."""
+    try:
+        with IPSet() as sets:
+            names = [message.get_attr("IPSET_ATTR_SETNAME") for message in sets.list()]
+            found = [name for name in names if name and name.startswith(prefix)]
+            return [name for name in found if _destroyed(sets, name)]
+    except (NetlinkError, IPSetError) as error:
+        if error.code in _NO_SUCH:
+            return []
+        raise OSError(error.code, f"sets: {error}") from error
+
+
+def _destroyed(sets: IPSet, name: str) -> bool:
+    try:
+        sets.destroy(name)
+    except (NetlinkError, IPSetError):
+        return False  # a rule of somebody's uses it
+    return True
+
+
+def _packed(text: str) -> bytes:
+    if ":" in text:
+        return socket.inet_pton(socket.AF_INET6, text)
+    return _V4_MAPPED + socket.inet_pton(socket.AF_INET, text)

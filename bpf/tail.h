@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* tail.h - the tc programs that finish what is out of the ordinary. The hooks' own programs hand
+ * over to them by tail calls, so that plain packets pay for none of it, neither in instructions
+ * nor in stack. Each build fills its own table when it is loaded (bpf/module.py). */
+#ifndef TIDEGATE_TAIL_H
+#define TIDEGATE_TAIL_H
+
+#include "types.h"
+
+/* Places in the table, as bpf/tc.py fills them. */
+enum tail {
+	TAIL_IN = 0,     /* lb_odd_in: what lb_in could not read */
+	TAIL_OUT = 1,    /* lb_odd_out: what lb_out could not read */
+	TAIL_ICMP = 2,   /* lb_icmp: what lb_odd_in found to be ICMP */
+	TAIL_FLOW = 3,   /* lb_flow: what lb_odd_in found to be TCP or UDP */
+	TAIL_ANSWER = 4, /* lb_answer: the sender is told that its packet ends here */
+	TAILS = 5,
+};
+
+/* Where the words lie that one program leaves to the next. */
+enum note {
+	NOTE_REASON = 0, /* to lb_answer: enum reason */
+	NOTE_MTU = 1,    /* to lb_answer: octets of an IP packet */
+	NOTE_L4 = 0,     /* to lb_flow, these three: see odd.h */
+	NOTE_KIND = 1,
+	NOTE_PORTS = 2,
+};
+
+BPF_PROG_ARRAY(tails, TAILS);
+
+#endif

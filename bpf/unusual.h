@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* unusual.h - the programs behind the tail calls (tail.h) of what comes in: each text whose hook
+ * takes packets in has them, compiled for its own kind of device. */
+#ifndef TIDEGATE_UNUSUAL_H
+#define TIDEGATE_UNUSUAL_H
+
+#include "balance.h"
+#include "odd.h"
+#include "answer.h"
+#include "fragment.h"
+#include "icmp.h"
+#include "ping.h"
+
+/* What the hook's own program could not read: ICMP, fragments, IPv6 extension headers. */
+int lb_odd_in(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct odd odd = {};
+
+	if (!read_odd(ctx, &pkt, &odd))
+		return PACKET_NEXT;
+	if (odd.icmp) {
+		tails.call(ctx, TAIL_ICMP);
+		return PACKET_NEXT;
+	}
+	if (odd.part == PART_LATER && !find_ports(&pkt, &odd))
+		return find_vip(&pkt.ends.destination) ? drop(REASON_FRAGMENT) : PACKET_NEXT;
+	if (odd.part == PART_FIRST)
+		keep_ports(&pkt, &odd);
+	note_odd(ctx, &pkt);
+	tails.call(ctx, TAIL_FLOW);
+	return PACKET_NEXT;
+}
+
+/* TCP and UDP in fragments, or behind IPv6 extension headers. */
+int lb_flow(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+
+	return read_noted(ctx, &pkt) ? carry(ctx, &pkt) : PACKET_NEXT;
+}
+
+/* Errors about packets of flows, and pings of services. */
+int lb_icmp(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct odd odd = {};
+
+	if (!read_odd(ctx, &pkt, &odd))
+		return PACKET_NEXT;
+	if (is_icmp_error(&pkt, &odd))
+		return receive_error(ctx, &pkt, &odd);
+	return is_echo_request(&pkt, &odd) ? receive_ping(ctx, &pkt, &odd) : PACKET_NEXT;
+}
+
+/* A packet that ends here, from whichever of our programs. */
+int lb_answer(struct __sk_buff *ctx)
+{
+	return answer(ctx, ctx->cb[NOTE_REASON], ctx->cb[NOTE_MTU]);
+}
+
+#endif

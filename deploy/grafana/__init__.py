@@ -1,0 +1,1 @@
+"""The Grafana dashboard over Tidegate's metrics, written by `python -m deploy.grafana`."""
