@@ -58,7 +58,8 @@ class Edge:
         """Plug it in, and start what systemd would start there, in that order."""
         self.cluster.claim.enter("wire", f"ip link set {balancer.name} up")
         self._bird(balancer, "balancer.conf")
-        flags = ("--forwarding", "dsr", "--devices", "eth0")
+        (command,) = _unit("ExecStart")
+        flags = command.split(" /etc/tidegate/manifests ")[1].split()
         self._agents[balancer.name] = balancer.agent(FILES / "manifests", *flags)
         self.announce(balancer)
 
@@ -71,11 +72,11 @@ class Edge:
 
     def announce(self, balancer: Node) -> None:
         """What tidegate.service does once the agent is ready."""
-        self._birdc_of_unit(balancer, "ExecStartPost")
+        self._birdc(balancer, "ExecStartPost")
 
     def drain(self, balancer: Node) -> None:
         """What tidegate.service does before it stops the agent."""
-        self._birdc_of_unit(balancer, "ExecStop")
+        self._birdc(balancer, "ExecStop")
 
     def await_hops(self, *balancers: Node) -> None:
         """Wait until the router leads to these balancers, and to no other, in both families."""
@@ -125,10 +126,17 @@ class Edge:
             ready=lambda _: pid.exists() and bool(pid.read_text()),
         )  # fmt: skip
 
-    def _birdc_of_unit(self, balancer: Node, setting: str) -> None:
-        unit = (FILES / "tidegate.service").read_text()
-        for command in re.findall(rf"^{setting}=.*/birdc (\w+ \w+)", unit, re.MULTILINE):
-            balancer.run("birdc", "-s", str(_socket(balancer)), *command.split())
+    def _birdc(self, balancer: Node, setting: str) -> None:
+        """Run the `birdc` commands of a setting of the unit."""
+        for line in _unit(setting):
+            command = re.findall(r"/birdc (\w+) (\w+)", line)[0]
+            balancer.run("birdc", "-s", str(_socket(balancer)), *command)
+
+
+def _unit(setting: str) -> list[str]:
+    """The values of a setting of tidegate.service."""
+    text = (FILES / "tidegate.service").read_text()
+    return re.findall(rf"^{setting}=(.*)", text, re.MULTILINE)
 
 
 def _socket(host: Host) -> Path:
