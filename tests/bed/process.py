@@ -122,6 +122,10 @@ class Process:
         except subprocess.TimeoutExpired as error:
             raise BedError(f"{self} did not end in {timeout} s\n{self.output}") from error
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; harmless when it ended already."""
+        self._popen.send_signal(number)
+
     def end(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 10.0) -> int:
         """Send a signal, wait, return the exit status; harmless when it ended already."""
         if self.running:
