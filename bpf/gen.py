@@ -55,7 +55,10 @@ class Record(Protocol):
 
 
 def compiled() -> Types:
-    """The types of types.h and what it includes of ours, by way of clang. Raises CalledProcessError, FileNotFoundError."""
+    """The types of types.h and of its parts, by way of clang.
+
+    Raises CalledProcessError, FileNotFoundError.
+    """
     header = joined("types.h")
     names = re.findall(r"^(struct|enum) (\w+) \{", header, re.MULTILINE)
     mentions = "\n".join(f"{kind} {name} probe_{name};" for kind, name in names)
