@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from typing import NamedTuple
 
 from bpf import libbpf
@@ -31,6 +32,7 @@ from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
+from lb.show import direct_flows
 from lb.tables import SIZES, in_kernel
 from lb.xdp import Xdp
 from tests.bed.agent import PROGRAMS
@@ -224,6 +226,10 @@ class Bench:
         path = self._pins.find_map("reasons")
         assert path is not None
         return {Reason(n): count for n, count in enumerate(totals(path)) if count}
+
+    def direct_flows(self) -> list[dict[str, Any]]:
+        """What `show flows` says of connections whose answers do not come by."""
+        return direct_flows(self._dsr_flows, self._reconciler.tables, self._addresses.table)
 
     def flows(self) -> list[Flow]:
         """All that are remembered."""
