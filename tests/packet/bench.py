@@ -17,8 +17,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bpf import libbpf
 from bpf.layout import Allowance, Flow, FlowState, Node, Reason, Row
