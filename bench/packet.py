@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.report import report
 from bpf import libbpf
 from bpf.netns import entered
-from bpf.pins import BPFFS, mount
 from lb.model import Way
-from tests.packet.bench import Bench
+from tests.packet.bench import Bench, standing
 from tests.packet.net import BACKEND, V4, V6, Net, offered
 from tests.packet.packets import Make, tcp, udp
 
@@ -102,21 +98,6 @@ class Restoring:
         return libbpf.test_run_xdp(function, self.frame, device=device, repeat=repeat)
 
 
-@contextmanager
-def bench() -> Iterator[Bench]:
-    """The bench of the packet tests, in a folder of its own."""
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
-    try:
-        made = Bench(folder)
-        try:
-            yield made
-        finally:
-            made.close()
-    finally:
-        shutil.rmtree(folder)
-
-
 def prepared(made: Bench, row: Row) -> tuple[Restoring, Callable[[], None]]:
     """The frame's programs, and what puts the tables into the state for the row."""
     prefix = row.net.remote[0].removesuffix("5")
@@ -171,7 +152,7 @@ def measured(made: Bench) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measures and reports."""
-    with bench() as made:
+    with standing() as made:
         rows = measured(made)
     report("packet", rows, list(rows[0]))
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import socket
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +26,7 @@ from bpf import libbpf
 from bpf.layout import Allowance, Flow, FlowState, Node, Reason, Row
 from bpf.maps import totals
 from bpf.netns import cookie, entered
-from bpf.pins import Pins
+from bpf.pins import BPFFS, Pins, mount
 from bpf.texts import LB, LB_XDP, POD, XDP
 from lb.address import parse, parse_prefix
 from lb.config import Settings
@@ -243,3 +246,18 @@ class Bench:
                     Flow.unpack(flow[i : i + Flow.SIZE]) for i in range(0, len(flow), Flow.SIZE)
                 ]
         return [flow for flow in found if flow.state != FlowState.FREE]
+
+
+@contextmanager
+def standing() -> Iterator[Bench]:
+    """A bench in a folder of its own on the bpffs; both go at the end."""
+    mount(BPFFS)
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
+    try:
+        made = Bench(folder)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        shutil.rmtree(folder)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from bpf.pins import BPFFS, mount
-from tests.packet.bench import Bench
+from tests.packet.bench import Bench, standing
 from tests.packet.net import V4, V6, Net
 from tests.packet.packets import Make, tcp, udp
 
@@ -33,16 +30,8 @@ def bench() -> Iterator[Bench]:
         pytest.skip("needs root")
     if find_spec("bcc") is None:
         pytest.skip("needs bcc (python3-bpfcc)")
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
-    try:
-        made = Bench(folder)
-        try:
-            yield made
-        finally:
-            made.close()
-    finally:
-        shutil.rmtree(folder)
+    with standing() as made:
+        yield made
 
 
 @pytest.fixture(params=[V4, V6], ids=["IPv4", "IPv6"])
