@@ -234,13 +234,6 @@ def test_flags_change(world: World) -> None:
     assert filters(world.node, "v-app-0")["ingress"][0] == "pod_in"
 
 
-def test_cleanup_leaves_nothing(world: World) -> None:
-    """Pods' devices are as they were before."""
-    world.agent.stop()
-    world.agent.tidegate("cleanup")
-    assert "clsact" not in world.node.run("tc", "qdisc", "show").stdout
-
-
 @FAMILY
 @PROTOCOL
 def test_refused_at_once(world: World, protocol: str, family: str) -> None:
@@ -259,3 +252,10 @@ def test_fragments_follow_their_first(world: World, family: str) -> None:
     (row,) = datagrams(world.app, where, options=["--connect", "--size", "4000"])
     assert row["errno"] is None
     assert json.loads(row["said"])["pod"] == world.far.name
+
+
+def test_cleanup_leaves_nothing(world: World) -> None:
+    """Pods' devices are as they were before."""
+    world.agent.stop()
+    world.agent.tidegate("cleanup")
+    assert "clsact" not in world.node.run("tc", "qdisc", "show").stdout
