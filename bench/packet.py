@@ -103,12 +103,12 @@ class Restoring:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
-    """The bench of the packet tests, in a folder of its own."""
+def bench(**defines: str) -> Iterator[Bench]:
+    """The bench of the packet tests, in a folder of its own; with these constants, too."""
     mount(BPFFS)
     folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
     try:
-        made = Bench(folder)
+        made = Bench(folder, **defines)
         try:
             yield made
         finally:

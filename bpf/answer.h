@@ -237,6 +237,20 @@ static __always_inline void word_error(const struct pkt *pkt, __u32 reason, __u3
 	}
 }
 
+/* Whose packet ends here? 0: no service's. */
+static __always_inline __u32 service_asked(const struct pkt *pkt)
+{
+	struct frontend_key key = {};
+	struct frontend *frontend;
+	__u32 flags;
+
+	key.address = pkt->ends.destination;
+	key.port = pkt->ends.destination_port;
+	key.protocol = pkt->protocol;
+	frontend = find_frontend(&key, 0, &flags);
+	return frontend ? frontend->service : 0;
+}
+
 /* Answers for `reason`, or drops in silence. */
 static __always_inline int answer(struct __sk_buff *ctx, __u32 reason, __u32 mtu)
 {
@@ -247,7 +261,10 @@ static __always_inline int answer(struct __sk_buff *ctx, __u32 reason, __u32 mtu
 	struct odd odd = {};
 	bool made;
 
-	if (!read_odd(ctx, &pkt, &odd) || !may_answer(&pkt, &odd, reason))
+	if (!read_odd(ctx, &pkt, &odd))
+		return drop(reason);
+	tell_drop(ctx, &pkt, service_asked(&pkt), reason);
+	if (!may_answer(&pkt, &odd, reason))
 		return drop(reason);
 	to.source = pkt.ends.destination;
 	to.destination = pkt.ends.source;

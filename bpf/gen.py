@@ -55,7 +55,7 @@ class Record(Protocol):
 
 def compiled() -> Types:
     """The types of types.h, by way of clang. Raises CalledProcessError, FileNotFoundError."""
-    header = (HERE / "types.h").read_text()
+    header = "".join((HERE / name).read_text() for name in ("types.h", "seen.h"))
     names = re.findall(r"^(struct|enum) (\w+) \{", header, re.MULTILINE)
     mentions = "\n".join(f"{kind} {name} probe_{name};" for kind, name in names)
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,7 @@ def _kind(member: Member) -> str:
     """The Python type of a field."""
     if member.count and member.type_name in ("__u32", "__u64"):
         return "tuple[int, ...]"
-    if member.type_name == "addr" or member.count:
+    if member.count or member.type_name not in (*_SCALARS, "__be16"):
         return "bytes"
     return "int"
 
@@ -188,6 +188,9 @@ def _tables() -> str:
         re.MULTILINE,
     ):
         row = f'Table("{kind}", {_key(key)}, {_class_name(leaf)}, "{flags}")'
+        lines.append(f'    "{name}": {row},')
+    for name, leaf in re.findall(r"^RINGBUF\((\w+), struct (\w+)\);", header, re.MULTILINE):
+        row = f'Table("ringbuf", None, {_class_name(leaf)}, "0")'
         lines.append(f'    "{name}": {row},')
     for name, leaf in re.findall(r"^SK_STORAGE\((\w+), struct (\w+)\);", header, re.MULTILINE):
         row = f'Table("sk_storage", None, {_class_name(leaf)}, "BPF_F_NO_PREALLOC")'

@@ -28,3 +28,5 @@ SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
 POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name != "lb_odd_out")))
 XDP = Text("xdp.c", (LB_XDP,))
+EXPLAIN = Text("explain.c", (Program("explain_connect", _SCHED_CLS, -1),))
+"""Attached nowhere: for `bpf.trial`."""

@@ -106,10 +106,14 @@ struct backend {
 	__u16 zone; /* in `names`, 0: unknown */
 };
 
-/* Connections through sockets: open now = opened - closed. */
+/* What a backend had to carry. Of sockets: open now = opened - closed. From outside: packets and
+ * octets are those of flows that have left `flows`; the others count there. */
 struct load {
 	__u64 opened;
 	__u64 closed;
+	__u64 flows; /* begun */
+	__u64 packets;
+	__u64 octets; /* of IP packets, both ways */
 };
 
 enum client_kind {
@@ -357,22 +361,6 @@ struct scratch {
 	__u32 word[64];
 };
 
-/* Names for people, kept beside the ids so that they can be shown with the agent dead. */
-enum name_kind {
-	NAME_SERVICE = 0, /* "namespace/name/port/protocol/family", by service id */
-	NAME_NODE = 1,
-	NAME_ZONE = 2,
-};
-
-struct name_key {
-	__u32 kind; /* enum name_kind */
-	__u32 id;
-};
-
-struct name {
-	__u8 text[256]; /* UTF-8, ends with a zero byte */
-};
-
 /* Why a socket call or a packet did not get through. */
 enum reason {
 	REASON_NONE = 0,
@@ -395,5 +383,7 @@ enum reason {
 struct reason_count {
 	__u64 packets;
 };
+
+#include "seen.h"
 
 #endif

@@ -78,7 +78,7 @@ static __always_inline bool unwrap(struct __sk_buff *ctx, int *verdict)
 	}
 	frontend = read_packet(ctx, &pkt) ? served(&pkt) : NULL;
 	if (!frontend) {
-		*verdict = drop(REASON_NOT_SERVED);
+		*verdict = lose(ctx, &pkt, 0, REASON_NOT_SERVED);
 		return true;
 	}
 	backend.views = BACKEND_HERE;

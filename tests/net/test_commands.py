@@ -239,7 +239,12 @@ def test_plan(world: World, web: Pair) -> None:
 
     def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
-            row | {"frontends": [f for f in row["frontends"] if f["type"] != "NodePort"]}
+            {
+                "name": row["name"],
+                "state": row["state"],
+                "frontends": [f for f in row["frontends"] if f["type"] != "NodePort"],
+                "backends": [(b["address"], b["port"], b["node"]) for b in row["backends"]],
+            }
             for row in rows
         ]
 
