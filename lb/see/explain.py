@@ -66,7 +66,7 @@ class Explainer:
     ) -> None:
         self._tables, self._who, self._trial, self._cgroup = tables, who, run, cgroup
         self._addresses = pins.open_hash("addresses")
-        self._carriers = tc.carriers()
+        self._carriers = tc.carriers(tc.LB_IN)
         run.remember()
 
     def explain(

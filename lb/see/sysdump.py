@@ -132,7 +132,8 @@ def programs(bpffs: Path) -> list[dict[str, Any]]:
             {"program": f"{path.parent.name}/{path.name}"}
             | {line[0]: line[1] for line in lines if line[0] in kept}
         )
-    found += [{"device": device, "filters": tc.attached(device)} for device in tc.carriers()]
+    held = tc.attached(*tc.carriers())
+    found += [{"device": device, "filters": filters} for device, filters in held.items()]
     return found
 
 
