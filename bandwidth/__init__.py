@@ -1,1 +1,1 @@
-"""Pod bandwidth limits. Nothing is here yet."""
+"""Pod bandwidth limits by departure times: what pods ask for, and the queues that keep to it."""

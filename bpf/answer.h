@@ -5,9 +5,9 @@
 #ifndef TIDEGATE_ANSWER_H
 #define TIDEGATE_ANSWER_H
 
+#include "balance.h"
 #include "checksum.h"
 #include "odd.h"
-#include "rewrite.h"
 
 #define ANSWER_HOPS 64
 #define QUOTE_V4 548  /* octets of the packet: with both headers 576 (RFC 1812, 4.3.2.3) */
@@ -237,20 +237,6 @@ static __always_inline void word_error(const struct pkt *pkt, __u32 reason, __u3
 	}
 }
 
-/* Whose packet ends here? 0: no service's. */
-static __always_inline __u32 service_asked(const struct pkt *pkt)
-{
-	struct frontend_key key = {};
-	struct frontend *frontend;
-	__u32 flags;
-
-	key.address = pkt->ends.destination;
-	key.port = pkt->ends.destination_port;
-	key.protocol = pkt->protocol;
-	frontend = find_frontend(&key, 0, &flags);
-	return frontend ? frontend->service : 0;
-}
-
 /* Answers for `reason`, or drops in silence. */
 static __always_inline int answer(struct __sk_buff *ctx, __u32 reason, __u32 mtu)
 {
@@ -258,12 +244,15 @@ static __always_inline int answer(struct __sk_buff *ctx, __u32 reason, __u32 mtu
 	struct icmp_header icmp = {};
 	struct ends to = {};
 	struct pkt pkt = {};
+	struct frontend *frontend;
 	struct odd odd = {};
+	__u32 flags;
 	bool made;
 
 	if (!read_odd(ctx, &pkt, &odd))
 		return drop(reason);
-	tell_drop(ctx, &pkt, service_asked(&pkt), reason);
+	frontend = asked_for(&pkt, &flags);
+	tell_drop(ctx, &pkt, frontend ? frontend->service : 0, reason);
 	if (!may_answer(&pkt, &odd, reason))
 		return drop(reason);
 	to.source = pkt.ends.destination;

@@ -183,6 +183,12 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 	return NULL;
 }
 
+/* Can it be the first packet of a connection? */
+static __always_inline bool may_begin(const struct pkt *pkt)
+{
+	return pkt->protocol != IPPROTO_TCP || pkt->tcp & TCP_SYN;
+}
+
 /* Is a packet to be wrapped for this backend? Not for one of this node; nor where it would no
  * longer fit and may be cut to pieces: those pieces, which are not wrapped, would not either;
  * nor what its receiver would not read. */
@@ -194,79 +200,129 @@ static __always_inline bool may_wrap(struct packet_ctx *ctx, const struct pkt *p
 	return pkt->whole || fits(ctx, pkt, own, backend);
 }
 
-/* May the packet go on with this flow? One that a balancer handed over goes where that says. */
-static __always_inline bool belongs(const struct flow *flow, const struct pkt *pkt, __u32 service,
-				    const struct backend *handed)
+/* The row of a packet; NULL: this node has no address to wrap it with. */
+static __always_inline struct dsr_row *dsr_row_for(const struct pkt *pkt, __u64 *hash,
+						   struct addr *own)
 {
-	if (!handed)
-		return goes_on(flow, pkt, service);
-	return flow->backend_port == handed->port && same_address(&flow->backend, &handed->address);
+	if (!own_address(pkt->v4, own))
+		return NULL;
+	*hash = dsr_hash(pkt);
+	return dsr_row_of(*hash);
 }
 
-/* A packet to a service, with its flow if it has one, or will have one; else with its end.
- * `handed`: the backend that another node chose for it; NULL: none did. */
-static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt,
-				   const struct frontend *frontend, const struct backend *handed)
+/* A packet that is known by `flows`, or will be. */
+static __always_inline int balance_flow(struct packet_ctx *ctx, const struct pkt *pkt,
+					const struct frontend *frontend)
 {
-	bool wraps = !FROM_PODS && frontend->flags & FRONTEND_DSR && !handed;
-	const struct backend *backend = handed;
-	struct dsr_row *row = NULL;
-	struct flow *flow;
-	struct addr own;
-	__u64 hash = 0;
-	__u32 id = 0;
-	int verdict;
+	struct flow *flow = find_forth(pkt);
 
-	if (wraps && own_address(pkt->v4, &own)) {
-		hash = dsr_hash(pkt);
-		row = dsr_row_of(hash);
-	}
-	if (row) {
-		id = dsr_recall(row, pkt, hash, frontend->service);
-		backend = id ? backends.lookup(&id) : NULL;
-		if (backend && may_wrap(ctx, pkt, &own, backend))
-			return wrap(ctx, pkt, &own, backend, id);
-	}
-	flow = find_forth(pkt);
-	if (flow && belongs(flow, pkt, frontend->service, handed))
+	if (flow && goes_on(flow, pkt, frontend->service))
 		return send(ctx, pkt, flow, SIDE_CLIENT);
 	if (flow)
 		flow->state = FLOW_FREE;
-	if (!backend) {
-		backend = pick(ctx, pkt, frontend, &id, &verdict);
-		if (!backend)
-			return verdict;
-		if (row && !is_own(pkt, backend) && may_wrap(ctx, pkt, &own, backend)) {
-			dsr_remember(row, pkt, hash, backend, id);
-			tell_dsr(ctx, pkt, backend, id);
-			return wrap(ctx, pkt, &own, backend, id);
-		}
+	return begin_elsewhere(ctx, pkt);
+}
+
+/* A packet of a service whose backends elsewhere answer the client themselves. XDP does not look
+ * into `flows` for it: a connection that began otherwise is for tc. */
+static __always_inline int balance_dsr(struct packet_ctx *ctx, const struct pkt *pkt,
+				       const struct frontend *frontend)
+{
+	const struct backend *backend;
+	struct dsr_row *row;
+	struct addr own;
+	__u64 hash;
+	__u32 id;
+	int verdict;
+
+	row = dsr_row_for(pkt, &hash, &own);
+	if (!row)
+		goto otherwise;
+	id = dsr_recall(row, pkt, hash, frontend->service);
+	if (id) {
+		backend = backends.lookup(&id);
+		if (!backend || !may_wrap(ctx, pkt, &own, backend))
+			goto otherwise;
+		return wrap(ctx, pkt, &own, backend, id);
 	}
-	flow = begin(ctx, pkt, backend, id);
-	if (!flow)
-		return lose(ctx, pkt, backend->service, REASON_NO_PORT);
-	if (handed)
-		flow->mode = FORWARDING_DSR;
-	tell_flow(ctx, pkt, flow);
-	return send(ctx, pkt, flow, SIDE_CLIENT);
+	if (!may_begin(pkt) && (!IS_LAST || find_forth(pkt)))
+		goto otherwise;
+	backend = pick(ctx, pkt, frontend, &id, &verdict);
+	if (!backend)
+		return verdict;
+	if (is_own(pkt, backend) || !may_wrap(ctx, pkt, &own, backend))
+		goto otherwise;
+	dsr_remember(row, pkt, hash, backend, id);
+	tell_dsr(ctx, pkt, backend, id);
+	return wrap(ctx, pkt, &own, backend, id);
+otherwise:
+	return IS_LAST ? balance_flow(ctx, pkt, frontend) : PACKET_NEXT;
+}
+
+/* A packet to a service. */
+static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt,
+				   const struct frontend *frontend)
+{
+	if (FROM_PODS || !(frontend->flags & FRONTEND_DSR))
+		return balance_flow(ctx, pkt, frontend);
+	return IS_LAST ? balance_elsewhere(ctx, pkt) : balance_dsr(ctx, pkt, frontend);
+}
+
+/* NULL: no service's; `flags` then says what the address is. */
+static __always_inline struct frontend *asked_for(const struct pkt *pkt, __u32 *flags)
+{
+	struct frontend_key key = {};
+
+	key.address = pkt->ends.destination;
+	key.port = pkt->ends.destination_port;
+	key.protocol = pkt->protocol;
+	return find_frontend(&key, 0, flags);
 }
 
 /* A packet that comes from a client, as far as one can see. */
 static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt *pkt)
 {
-	struct frontend_key key = {};
 	struct frontend *frontend;
 	__u32 flags = 0;
 
-	key.address = pkt->ends.destination;
-	key.port = pkt->ends.destination_port;
-	key.protocol = pkt->protocol;
-	frontend = find_frontend(&key, 0, &flags);
+	frontend = asked_for(pkt, &flags);
 	if (!frontend)
 		return is_services_own(flags) ? decline(ctx, REASON_NO_SERVICE_PORT) : PACKET_NEXT;
 	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source))
 		return lose(ctx, pkt, frontend->service, REASON_SOURCE_RANGE);
-	return balance(ctx, pkt, frontend, NULL);
+	return balance(ctx, pkt, frontend);
+}
+
+/* What `balance` handed over. */
+static __always_inline int go_on_dsr(struct packet_ctx *ctx, const struct pkt *pkt)
+{
+	struct frontend *frontend;
+	__u32 flags;
+
+	frontend = asked_for(pkt, &flags);
+	return frontend ? balance_dsr(ctx, pkt, frontend) : PACKET_NEXT;
+}
+
+/* The first packet of a flow through `flows`, which `balance` did not find. */
+static __always_inline int begin_here(struct packet_ctx *ctx, const struct pkt *pkt)
+{
+	struct frontend *frontend;
+	struct backend *backend;
+	struct flow *flow;
+	__u32 flags, id;
+	int verdict;
+
+	frontend = asked_for(pkt, &flags);
+	if (!frontend)
+		return PACKET_NEXT;
+	backend = pick(ctx, pkt, frontend, &id, &verdict);
+	if (!backend)
+		return verdict;
+	flow = begin(ctx, pkt, backend, id);
+	if (!flow)
+		return lose(ctx, pkt, backend->service, REASON_NO_PORT);
+	tell_flow(ctx, pkt, flow);
+	return send(ctx, pkt, flow, SIDE_CLIENT);
 }
 
 /* A packet from outside that was read. */

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from bpf.btf import Member, Struct, Types, read
+from bpf.source import joined
 
 HERE = Path(__file__).parent
 TARGET = HERE / "layout.py"
@@ -54,8 +55,11 @@ class Record(Protocol):
 
 
 def compiled() -> Types:
-    """The types of types.h, by way of clang. Raises CalledProcessError, FileNotFoundError."""
-    header = "".join((HERE / name).read_text() for name in ("types.h", "seen.h"))
+    """The types of types.h and of its parts, by way of clang.
+
+    Raises CalledProcessError, FileNotFoundError.
+    """
+    header = joined("types.h")
     names = re.findall(r"^(struct|enum) (\w+) \{", header, re.MULTILINE)
     mentions = "\n".join(f"{kind} {name} probe_{name};" for kind, name in names)
     with tempfile.TemporaryDirectory() as folder:

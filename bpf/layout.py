@@ -217,14 +217,30 @@ class Reason(IntEnum):
     UNALLOCATED = 12
     ANSWER_LIMIT = 13
     FRAGMENT = 14
+    BANDWIDTH = 15
 
 
-class NameKind(IntEnum):
-    """enum name_kind."""
+class Edt(IntEnum):
+    """enum edt."""
 
-    SERVICE = 0
-    NODE = 1
-    ZONE = 2
+    TICKS = 64
+    FLOWS = 64
+    SHARE = 4
+    LANE = 4
+    FRAME = 1600
+    HORIZON = 2000000000
+
+
+class LimitState(IntEnum):
+    """enum limit_state."""
+
+    FREE = 0
+    ENFORCED = 1
+    NO_FQ = 2
+    HOST_NETWORK = 3
+    NO_DEVICE = 4
+    NO_ADDRESS = 5
+    NOT_HELD = 6
 
 
 class Outcome(IntEnum):
@@ -251,6 +267,14 @@ class Hook(IntEnum):
     SOCKET = 1
     TC = 2
     XDP = 3
+
+
+class NameKind(IntEnum):
+    """enum name_kind."""
+
+    SERVICE = 0
+    NODE = 1
+    ZONE = 2
 
 
 class Addr(msgspec.Struct, frozen=True, gc=False):
@@ -916,44 +940,63 @@ class ReasonCount(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
-class NameKey(msgspec.Struct, frozen=True, gc=False):
-    """struct name_key."""
+class Limit(msgspec.Struct, frozen=True, gc=False):
+    """struct limit."""
+
+    SIZE: ClassVar[int] = 1160
+    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQ512s512s")
+    DIGEST: ClassVar[str] = "ef9c3e5f"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("overtook", 96), Field("marked", 104), Field("dropped", 112), Field("dropped_octets", 120), Field("named", 128), Field("flow", 136), Field("seen", 648),)
+    rate: int
+    longest: int
+    mark: int
+    state: int
+    clock: int
+    quick: int
+    epoch: int
+    flows: int
+    packets: int
+    octets: int
+    waited: int
+    delayed: int
+    overtook: int
+    marked: int
+    dropped: int
+    dropped_octets: int
+    named: int
+    flow: tuple[int, ...]
+    seen: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<64Q", *self.flow), _pack("<64Q", *self.seen))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, flow, seen = cls.LAYOUT.unpack(data)
+        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, _unpack("<64Q", flow), _unpack("<64Q", seen))
+
+
+class PodLimits(msgspec.Struct, frozen=True, gc=False):
+    """struct pod_limits."""
 
     SIZE: ClassVar[int] = 8
     LAYOUT: ClassVar[Struct] = Struct("<II")
-    DIGEST: ClassVar[str] = "20770a6a"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("kind", 0), Field("id", 4),)
-    kind: int
-    id: int
+    DIGEST: ClassVar[str] = "ce765951"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("egress", 0), Field("ingress", 4),)
+    egress: int
+    ingress: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.kind, self.id)
+        return self.LAYOUT.pack(self.egress, self.ingress)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        kind, id = cls.LAYOUT.unpack(data)
-        return cls(kind, id)
-
-
-class Name(msgspec.Struct, frozen=True, gc=False):
-    """struct name."""
-
-    SIZE: ClassVar[int] = 256
-    LAYOUT: ClassVar[Struct] = Struct("<256s")
-    DIGEST: ClassVar[str] = "7472f612"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("text", 0),)
-    text: bytes
-
-    def pack(self) -> bytes:
-        """The bytes in memory."""
-        return self.LAYOUT.pack(self.text)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        """The record in `data`. Raises struct.error if the size is off."""
-        return cls(*cls.LAYOUT.unpack(data))
+        egress, ingress = cls.LAYOUT.unpack(data)
+        return cls(egress, ingress)
 
 
 class Counter(msgspec.Struct, frozen=True, gc=False):
@@ -1066,6 +1109,46 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return cls(time, netns, source, destination, backend, int.from_bytes(source_port, "big"), int.from_bytes(destination_port, "big"), int.from_bytes(backend_port, "big"), int.from_bytes(port, "big"), service, id, device, octets, kind, hook, protocol, reason, mode)
 
 
+class NameKey(msgspec.Struct, frozen=True, gc=False):
+    """struct name_key."""
+
+    SIZE: ClassVar[int] = 8
+    LAYOUT: ClassVar[Struct] = Struct("<II")
+    DIGEST: ClassVar[str] = "20770a6a"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("kind", 0), Field("id", 4),)
+    kind: int
+    id: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.kind, self.id)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        kind, id = cls.LAYOUT.unpack(data)
+        return cls(kind, id)
+
+
+class Name(msgspec.Struct, frozen=True, gc=False):
+    """struct name."""
+
+    SIZE: ClassVar[int] = 256
+    LAYOUT: ClassVar[Struct] = Struct("<256s")
+    DIGEST: ClassVar[str] = "7472f612"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("text", 0),)
+    text: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.text)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 def _pack(layout: str, *values: int) -> bytes:
     return Struct(layout).pack(*values)
 
@@ -1109,6 +1192,9 @@ TABLES: dict[str, Table] = {
     "scratches": Table("percpu_array", None, Scratch, "0"),
     "fragments": Table("lru_hash", FragmentKey, Fragment, "0"),
     "allowances": Table("percpu_array", None, Allowance, "0"),
+    "limits": Table("array", None, Limit, "BPF_F_MMAPABLE"),
+    "pods": Table("hash", Addr, PodLimits, "BPF_F_NO_PREALLOC"),
+    "limit_names": Table("hash", None, Name, "BPF_F_NO_PREALLOC"),
     "events": Table("ringbuf", None, Event, "0"),
     "connected": Table("sk_storage", None, Peer, "BPF_F_NO_PREALLOC"),
     "unconnected": Table("sk_storage", None, Peers, "BPF_F_NO_PREALLOC"),

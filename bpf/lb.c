@@ -17,15 +17,12 @@
 #include "rewrite.h"
 #include "balance.h"
 #include "unusual.h"
-#include "unwrap.h"
 #include "mss.h"
 
 /* tc ingress of a device. */
 int lb_in(struct __sk_buff *ctx)
 {
-	int verdict;
-
-	return unwrap(ctx, &verdict) ? verdict : receive(ctx);
+	return receive(ctx);
 }
 
 /* Does the backend answer this flow, or a client that came straight to it from the same port
@@ -79,6 +76,22 @@ int lb_out(struct __sk_buff *ctx)
 	return is_lost(&pkt) ? lose(ctx, &pkt, 0, REASON_UNALLOCATED) : PACKET_NEXT;
 }
 
+/* What is to be wrapped. */
+int lb_dsr(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+
+	return read_noted(ctx, &pkt) ? go_on_dsr(ctx, &pkt) : PACKET_NEXT;
+}
+
+/* IP in IP. */
+int lb_unwrap(struct __sk_buff *ctx)
+{
+	int verdict;
+
+	return unwrap(ctx, &verdict) ? verdict : PACKET_NEXT;
+}
+
 /* What lb_out could not read. */
 int lb_odd_out(struct __sk_buff *ctx)
 {
@@ -94,7 +107,7 @@ int lb_odd_out(struct __sk_buff *ctx)
 		return PACKET_NEXT;
 	if (odd.part == PART_FIRST)
 		keep_ports(&pkt, &odd);
-	note_odd(ctx, &pkt);
+	note(ctx, &pkt);
 	if (!read_noted(ctx, &pkt))
 		return PACKET_NEXT;
 	flow = find_back_by_client(&pkt);

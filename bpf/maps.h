@@ -102,6 +102,15 @@ TABLE("percpu_array", __u32, struct allowance, allowances, MAX_allowances, 0);
 /* What happens, for whoever listens. Data path. */
 RINGBUF(events, struct event);
 
+/* Bandwidth limits by number; 0 is nobody's. Agent: rates; data path: clocks and counts. */
+TABLE("array", __u32, struct limit, limits, MAX_limits, BPF_F_MMAPABLE);
+
+/* The limits of a pod's address. Agent. */
+TABLE("hash", struct addr, struct pod_limits, pods, MAX_pods, BPF_F_NO_PREALLOC);
+
+/* Whose a limit is, by its number; for people and for the next agent. Agent. */
+TABLE("hash", __u32, struct name, limit_names, MAX_limit_names, BPF_F_NO_PREALLOC);
+
 /* The peer of a connected socket; goes with the socket. Data path. */
 #define SK_STORAGE(_name, _leaf) \
 	struct _name##_table_t { \

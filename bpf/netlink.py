@@ -29,6 +29,7 @@ __all__ = [
     "addresses",
     "default_devices",
     "device",
+    "devices_to",
     "links",
     "names",
     "way_to",
@@ -37,6 +38,7 @@ __all__ = [
 
 _ETHERNET = 1  # ARPHRD_ETHER
 _LOCAL_ROUTE = 2  # RTN_LOCAL; linux/rtnetlink.h
+_UNICAST = 1  # RTN_UNICAST
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -63,11 +65,11 @@ def device(name: str) -> Way | None:
     with IPRoute() as route:
         for link in route.get_links():
             if link.get("ifname") == name:
-                return _way(link, is_local=False)
+                return _leading(link, is_local=False)
     return None
 
 
-def _way(link: Any, *, is_local: bool) -> Way:
+def _leading(link: Any, *, is_local: bool) -> Way:
     mac = bytes.fromhex((link.get("address") or "00:00:00:00:00:00").replace(":", ""))
     return Way(link.get("ifname") or "", link["index"], mac[:6].ljust(6, b"\0"), is_local)
 
@@ -96,7 +98,7 @@ def way_to(address: str) -> Way | None:
         except (NetlinkError, ValueError):
             return None
         (link,) = route.get_links(found.get("oif"))
-        return _way(link, is_local=found["type"] == _LOCAL_ROUTE)
+        return _leading(link, is_local=found["type"] == _LOCAL_ROUTE)
 
 
 def _packed(text: str) -> bytes:
@@ -164,6 +166,39 @@ def default_devices() -> list[str]:
                 if device:
                     found[device] = None
     return list(found)
+
+
+def devices_to(addresses: Iterable[bytes]) -> dict[bytes, set[str]]:
+    """The devices that lead to each neighbour: the route's, or a bridge's ports.
+
+    None where no route leads there, and where it is this node itself. Raises OSError, NetlinkError.
+    """
+    with IPRoute() as route:
+        links = route.get_links()
+        names = {link["index"]: link.get("ifname") or "" for link in links}
+        ports: dict[int, set[str]] = {}
+        for link in links:
+            ports.setdefault(link.get("master"), set()).add(names[link["index"]])
+        ways = {one: _way(route, one) for one in addresses}
+    return {
+        address: set() if way is None else ports.get(way) or {names[way]}
+        for address, way in ways.items()
+    }
+
+
+def _way(route: IPRoute, address: bytes) -> int | None:
+    """The index of the device towards an address; None: there is none."""
+    is_v4 = address.startswith(_V4_MAPPED)
+    text = socket.inet_ntop(
+        *((socket.AF_INET, address[12:]) if is_v4 else (socket.AF_INET6, address))
+    )
+    try:
+        found = route.route("get", dst=text)
+    except NetlinkError as error:
+        if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES}:
+            return None
+        raise
+    return next((one.get("oif") for one in found if one["type"] == _UNICAST), None)
 
 
 class Watch:

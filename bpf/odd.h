@@ -89,6 +89,7 @@ static __always_inline bool read_odd(struct packet_ctx *ctx, struct pkt *pkt, st
 {
 	__be16 kind = kind_of(ctx);
 
+	pkt->odd = 1;
 	pkt->device = device_of(ctx);
 	if (kind == bpf_htons(ETH_P_IP)) {
 		if (!read_odd_v4(ctx, pkt, odd))
@@ -114,23 +115,23 @@ static __always_inline bool read_odd(struct packet_ctx *ctx, struct pkt *pkt, st
 	return load(ctx, odd->icmp, &odd->type, 1) && load(ctx, odd->icmp + 1, &odd->code, 1);
 }
 
-/* Puts down what read_odd has found out, for read_noted to take up. There the verifier sees but
+/* Puts down what was read of a packet, for read_noted to take up. There the verifier sees but
  * numbers, and not all the ways to them, of which each would be followed to its end. */
-static __always_inline void note_odd(struct __sk_buff *ctx, const struct pkt *pkt)
+static __always_inline void note(struct __sk_buff *ctx, const struct pkt *pkt)
 {
 	ctx->cb[NOTE_L4] = pkt->l4;
-	ctx->cb[NOTE_KIND] = pkt->protocol | pkt->tcp << 8;
+	ctx->cb[NOTE_KIND] = pkt->protocol | pkt->tcp << 8 | pkt->odd << 16;
 	ctx->cb[NOTE_PORTS] = pkt->ends.source_port | pkt->ends.destination_port << 16;
 }
 
-/* What note_odd put down, and the rest from the packet. */
+/* What `note` put down, and the rest from the packet. */
 static __always_inline bool read_noted(struct __sk_buff *ctx, struct pkt *pkt)
 {
 	__u32 ports = ctx->cb[NOTE_PORTS], kind = ctx->cb[NOTE_KIND];
 	struct fragment_of fragment;
 
 	pkt->device = device_of(ctx);
-	pkt->odd = 1;
+	pkt->odd = kind >> 16 & 1;
 	if (kind_of(ctx) == bpf_htons(ETH_P_IP) ? !read_v4(ctx, pkt, &fragment)
 						: !read_v6(ctx, pkt))
 		return false;

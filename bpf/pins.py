@@ -130,23 +130,28 @@ class Pins:
             carry_over(name, old, unfinished)
         unfinished.rename(path)
 
+    def place(self, text: Text, defines: Mapping[str, str]) -> Path:
+        """The folder where a text's programs lie once it is compiled. `make` comes first."""
+        return self.folder / "programs" / self._digest_of(self._job(text, defines))
+
+    def _job(self, text: Text, defines: Mapping[str, str]) -> Job:
+        pins = {name: str(path) for name, path in self._built.items()}
+        constants = {**defines, **dict(text.defines)}
+        return Job(text.source, constants, pins, self._entries, text.programs, "")
+
     def compile(self, texts: Iterable[Text], defines: Mapping[str, str]) -> Building:
         """Begins to compile what is not there yet, side by side. `make` comes first."""
-        pins = {name: str(path) for name, path in self._built.items()}
         folders: dict[Text, Path] = {}
         jobs: dict[Path, Job] = {}
         for text in texts:
-            constants = {**defines, **dict(text.defines)}
-            job = Job(text.source, constants, pins, self._entries, text.programs, "")
-            kept = str(self._kept or "")
-            digest = self._digest_of(job)
-            folder = folders[text] = self.folder / "programs" / digest
+            folder = folders[text] = self.place(text, defines)
             if all((folder / program.name).exists() for program in text.programs):
                 continue
             shutil.rmtree(folder, ignore_errors=True)
             # A compiler whose agent was killed may still be at work: it gets no folder of ours.
-            unfinished = folder.with_name(f"{digest}-unfinished-{os.getpid()}")
+            unfinished = folder.with_name(f"{folder.name}-unfinished-{os.getpid()}")
             shutil.rmtree(unfinished, ignore_errors=True)
+            job, kept = self._job(text, defines), str(self._kept or "")
             jobs[folder] = msgspec.structs.replace(job, folder=str(unfinished), kept=kept)
         return Building(folders, jobs)
 

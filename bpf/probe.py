@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpf import libbpf
+from bpf.qdisc import has_fq
 
 _SOCK_ADDR, _SOCK, _SKB = 18, 9, 8  # enum bpf_prog_type
 _LPM_TRIE, _SK_STORAGE, _LRU_HASH = 11, 24, 9  # enum bpf_map_type
@@ -50,6 +51,7 @@ def features(cgroup: Path | None) -> list[Feature]:
         ("LRU hash", lambda: libbpf.has_map_type(_LRU_HASH), "4.10", "no session affinity", True),
         ("ending UDP sockets", _can_destroy, "4.9",
          "clients of a removed UDP backend have to notice by themselves", False),
+        ("fq queue", has_fq, "4.20", "no pod bandwidth limits", False),
         ("cgroup v2", lambda: None if cgroup is None else _is_cgroup2(cgroup), "4.5",
          "nothing to attach to: mount a cgroup2 and name it with --cgroup", True),
         ("bcc", _has_bcc, "", "programs cannot be compiled: install python3-bpfcc", True),

@@ -4,6 +4,7 @@
 #ifndef TIDEGATE_REWRITE_H
 #define TIDEGATE_REWRITE_H
 
+#include "odd.h"
 #include "route.h"
 #include "tell.h"
 #include "tunnel.h"
@@ -107,6 +108,23 @@ static __always_inline int forward(struct __sk_buff *ctx, const struct pkt *pkt,
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
 		return lose(ctx, pkt, 0, REASON_REWRITE);
 	return redirect_to_neighbour(fib.ifindex, NULL, 0, 0);
+}
+
+/* A flow begins in a program of its own: kernels before 6.4 would not get through it all in one
+ * (they follow a million instructions, and see fewer ways as alike). */
+static __always_inline int begin_elsewhere(struct __sk_buff *ctx, const struct pkt *pkt)
+{
+	note(ctx, pkt);
+	tails.call(ctx, TAIL_BEGIN);
+	return drop(REASON_NO_PORT);
+}
+
+/* What is wrapped has a program of its own, too. */
+static __always_inline int balance_elsewhere(struct __sk_buff *ctx, const struct pkt *pkt)
+{
+	note(ctx, pkt);
+	tails.call(ctx, TAIL_DSR);
+	return drop(REASON_NO_PORT);
 }
 
 /* What is needed to wrap a packet; beside all the rest it would not fit on the stack. */

@@ -137,6 +137,18 @@ static __always_inline int forward(struct xdp_md *ctx, const struct pkt *pkt, st
 	return transmit(ctx, pkt, &fib);
 }
 
+/* A flow begins in tc. */
+static __always_inline int begin_elsewhere(struct xdp_md *ctx, const struct pkt *pkt)
+{
+	return PACKET_NEXT;
+}
+
+/* Never called: XDP wraps in its one program. */
+static __always_inline int balance_elsewhere(struct xdp_md *ctx, const struct pkt *pkt)
+{
+	return PACKET_NEXT;
+}
+
 /* How long a way is taken without asking the routes again. */
 #define HOP_NS (NSEC_PER_SEC / 4)
 

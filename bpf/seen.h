@@ -1,26 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* seen.h - the part of types.h that traffic does not need: names, counters, events,
- * explanations. */
+/* seen.h - the part of types.h that traffic does not need: counters, events, explanations. */
 #ifndef TIDEGATE_SEEN_H
 #define TIDEGATE_SEEN_H
 
 #include "types.h"
-
-/* Names for people, kept beside the ids so that they can be shown with the agent dead. */
-enum name_kind {
-	NAME_SERVICE = 0, /* "namespace/name/port/protocol/family", by service id */
-	NAME_NODE = 1,
-	NAME_ZONE = 2,
-};
-
-struct name_key {
-	__u32 kind; /* enum name_kind */
-	__u32 id;
-};
-
-struct name {
-	__u8 text[256]; /* UTF-8, ends with a zero byte */
-};
 
 /* What struct load has, of a service, which outlives its backends. */
 struct counter {

@@ -14,14 +14,17 @@ enum tail {
 	TAIL_ICMP = 2,   /* lb_icmp: what lb_odd_in found to be ICMP */
 	TAIL_FLOW = 3,   /* lb_flow: what lb_odd_in found to be TCP or UDP */
 	TAIL_ANSWER = 4, /* lb_answer: the sender is told that its packet ends here */
-	TAILS = 5,
+	TAIL_UNWRAP = 5, /* lb_unwrap: what another node wrapped for a backend of this one */
+	TAIL_BEGIN = 6,  /* lb_begin: the first packet of a flow */
+	TAIL_DSR = 7,    /* lb_dsr: to a service whose backends answer the client themselves */
+	TAILS = 8,
 };
 
 /* Where the words lie that one program leaves to the next. */
 enum note {
 	NOTE_REASON = 0, /* to lb_answer: enum reason */
 	NOTE_MTU = 1,    /* to lb_answer: octets of an IP packet */
-	NOTE_L4 = 0,     /* to lb_flow, these three: see odd.h */
+	NOTE_L4 = 0,     /* to lb_flow, lb_begin and lb_dsr, these three: see odd.h */
 	NOTE_KIND = 1,
 	NOTE_PORTS = 2,
 };

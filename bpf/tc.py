@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,17 +26,23 @@ _BPF_ID = 11  # TCA_BPF_ID; linux/pkt_cls.h
 PRIORITY = 100
 """Before what the kernel numbers by itself (from 49152 down)."""
 _HANDLE = 1
-_INFO = PRIORITY << 16 | 0x0300  # ETH_P_ALL in network byte order
+_EVERY_PROTOCOL = 0x0300  # ETH_P_ALL in network byte order
 _PREFIX = "tidegate/"
 _OWN_QUEUE = "+clsact"
 """End of a filter's name: we made the qdisc, too."""
 
 
 class Hook(NamedTuple):
-    """A program and the side of a device where it belongs."""
+    """A program, the side of a device where it belongs, and its turn there."""
 
     program: Program
     parent: int
+    priority: int = PRIORITY
+
+    @property
+    def info(self) -> int:
+        """The turn as a request has it (tcmsg.tcm_info)."""
+        return self.priority << 16 | _EVERY_PROTOCOL
 
 
 LB_OUT = Hook(texts.LB_OUT, _EGRESS)
@@ -49,6 +55,15 @@ before requests are."""
 
 POD_HOOKS = (LB_OUT, POD_IN)
 """Of the node's end of a pod's device. One set takes the other's place, in one request a side."""
+
+BALANCING_HOOKS = (LB_OUT, LB_IN, POD_IN)
+"""What any device can have of the two."""
+
+NAMING_HOOK = Hook(texts.EDT_NAME, _INGRESS, PRIORITY // 2)
+POD_HOOK = Hook(texts.EDT_POD, _EGRESS, PRIORITY * 2)
+LEAVING_HOOK = Hook(texts.EDT_OUT, _EGRESS, PRIORITY * 2)
+"""Pod bandwidth: a pod is named before anything rewrites its packets, and paced after it."""
+BANDWIDTH_HOOKS = (LEAVING_HOOK, POD_HOOK, NAMING_HOOK)
 
 Pins = dict[Hook, Path]
 """Programs, and where each is pinned."""
@@ -68,17 +83,29 @@ class _Filter(NamedTuple):
 
     @property
     def is_ours(self) -> bool:
-        return (self.info, self.handle) == (_INFO, _HANDLE) and self.name.startswith(_PREFIX)
+        return self.handle == _HANDLE and self.name.startswith(_PREFIX)
 
     @property
     def holds(self) -> str:
         """The name of our program."""
         return self.name.removeprefix(_PREFIX).removesuffix(_OWN_QUEUE)
 
+    def is_one_of(self, hooks: Collection[Hook]) -> bool:
+        """Ours, and one of those programs in its place."""
+        place = (self.parent, self.info, self.holds)
+        return self.is_ours and any(
+            place == (hook.parent, hook.info, hook.program.name) for hook in hooks
+        )
+
 
 def devices() -> list[str]:
     """The names of all devices. Raises OSError."""
     return list(names().values())
+
+
+def indexes() -> dict[str, int]:
+    """The index of each device, by name. Raises OSError."""
+    return {name: index for index, name in names().items()}
 
 
 def attach(device: str, programs: Pins) -> bool:
@@ -101,14 +128,15 @@ def attach(device: str, programs: Pins) -> bool:
 def _attach_one(  # noqa: PLR0913
     route: IPRoute, index: int, hook: Hook, pin: Path, here: list[_Filter], *, own_queue: bool
 ) -> bool:
-    if any(one.info >> 16 == PRIORITY and not one.is_ours for one in here):
-        raise FileExistsError(17, f"somebody else's filter has preference {PRIORITY}")
+    if any(one.info >> 16 == hook.priority and not one.is_ours for one in here):
+        raise FileExistsError(17, f"somebody else's filter has preference {hook.priority}")
     program = libbpf.open_pin(str(pin))
     try:
-        if any(one.is_ours and one.program == libbpf.program_id(program) for one in here):
+        number = libbpf.program_id(program)
+        if any(one.is_ours and (one.info, one.program) == (hook.info, number) for one in here):
             return False
         route.tc(
-            "replace-filter", "bpf", index, parent=hook.parent, info=_INFO, handle=_HANDLE,
+            "replace-filter", "bpf", index, parent=hook.parent, info=hook.info, handle=_HANDLE,
             fd=program, name=_PREFIX + hook.program.name + _OWN_QUEUE * own_queue,
             direct_action=True,
         )  # fmt: skip
@@ -117,22 +145,27 @@ def _attach_one(  # noqa: PLR0913
     return True
 
 
-def attached(*devices: str) -> dict[str, dict[str, int]]:
-    """Our filters by device: the kernel's id of the program in force, by the program's name.
+def attached(*devices: str, hooks: Collection[Hook] = BALANCING_HOOKS) -> dict[str, dict[str, int]]:
+    """These filters by device: the kernel's id of the program in force, by the program's name.
 
     Without the devices that are gone. Raises OSError, NetlinkError.
     """
     with IPRoute() as route:
-        indexes = {name: index for index, name in names().items()}
+        present = indexes()
         return {
             device: {
                 one.holds: one.program
-                for one in _all_filters(route, indexes[device])
-                if one.is_ours
+                for one in _all_filters(route, present[device])
+                if one.is_one_of(hooks)
             }
             for device in devices
-            if device in indexes
+            if device in present
         }
+
+
+def in_force(hooks: Collection[Hook]) -> dict[str, dict[str, int]]:
+    """What `attached` says, of every device that has any of these. Raises OSError, NetlinkError."""
+    return attached(*carriers(*hooks), hooks=hooks)
 
 
 def wanted(programs: Pins) -> dict[str, int]:
@@ -146,33 +179,29 @@ def wanted(programs: Pins) -> dict[str, int]:
 
 
 def carriers(*hooks: Hook) -> list[str]:
-    """The devices with a filter of ours for one of these programs, or for any.
+    """The devices with a filter for one of these programs, or for any that balances.
 
     Raises OSError, NetlinkError.
     """
-    held = {hook.program.name for hook in hooks}
     with IPRoute() as route:
         present = names()
         return [
             present[index]
             for index in dict.fromkeys(_clsacts(route))
             if index in present
-            and any(
-                one.is_ours and (not held or one.holds in held)
-                for one in _all_filters(route, index)
-            )
+            and any(one.is_one_of(hooks or BALANCING_HOOKS) for one in _all_filters(route, index))
         ]
 
 
-def detach(device: str) -> bool:
-    """Takes our filters off; the qdisc, too, if we made it and it is empty. False: none there.
+def detach(device: str, hooks: Collection[Hook] = BALANCING_HOOKS) -> bool:
+    """Takes these filters off; the qdisc, too, if we made it and it is empty. False: none there.
 
     Requests first, then answers: no flow begins that cannot be answered.
     Raises OSError, NetlinkError.
     """
     with IPRoute() as route:
         index = _index(device)
-        ours = [one for one in _all_filters(route, index) if one.is_ours]
+        ours = [one for one in _all_filters(route, index) if one.is_one_of(hooks)]
         for one in sorted(ours, key=lambda one: one.parent):
             route.tc(
                 "del-filter", "bpf", index, parent=one.parent, info=one.info, handle=one.handle
@@ -234,6 +263,7 @@ def _name_and_program(options: Any) -> tuple[str, int]:
 
 
 __all__ = [
-    "DEVICE_HOOKS", "LB_IN", "LB_OUT", "POD_HOOKS", "POD_IN", "NetlinkError", "Pins",
-    "attach", "attached", "carriers", "detach", "devices", "pins", "wanted",
+    "BALANCING_HOOKS", "BANDWIDTH_HOOKS", "DEVICE_HOOKS", "LB_IN", "LB_OUT", "LEAVING_HOOK",
+    "NAMING_HOOK", "POD_HOOK", "POD_HOOKS", "POD_IN", "Hook", "NetlinkError", "Pins", "attach",
+    "attached", "carriers", "detach", "devices", "in_force", "indexes", "pins", "wanted",
 ]  # fmt: skip

@@ -21,12 +21,26 @@ TAILS = (
     Program("lb_icmp", _SCHED_CLS, -1, tail=2),
     Program("lb_flow", _SCHED_CLS, -1, tail=3),
     Program("lb_answer", _SCHED_CLS, -1, tail=4),
+    Program("lb_unwrap", _SCHED_CLS, -1, tail=5),
+    Program("lb_begin", _SCHED_CLS, -1, tail=6),
+    Program("lb_dsr", _SCHED_CLS, -1, tail=7),
 )
 """What LB_IN, LB_OUT and POD_IN hand over to, by enum tail of bpf/tail.h."""
 
+_OUTSIDE = ("lb_odd_out", "lb_unwrap", "lb_dsr")  # on devices where outside traffic enters alone
+
 SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
-POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name != "lb_odd_out")))
+POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name not in _OUTSIDE)))
 XDP = Text("xdp.c", (LB_XDP,))
 EXPLAIN = Text("explain.c", (Program("explain_connect", _SCHED_CLS, -1),))
 """Attached nowhere: for `bpf.trial`."""
+
+EDT_NAME = Program("edt_name", _SCHED_CLS, -1)
+EDT_POD = Program("edt_pod", _SCHED_CLS, -1)
+EDT_OUT = Program("edt_out", _SCHED_CLS, -1)
+EDT = {
+    scope: Text("edt.c", (EDT_OUT, EDT_POD, EDT_NAME), (("SCOPE_ALL", number),))
+    for scope, number in (("node", "0"), ("all", "1"))
+}
+"""By --bandwidth-scope."""

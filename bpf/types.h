@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* types.h - the layouts that cross between the kernel and Python; the only definition of each.
- * Includes nothing but linux/types.h, compiles on the host too. Constants are enums, since BTF
- * carries enums and not macros. `python -m bpf.gen` writes layout.py from this file. */
+ * Includes nothing but linux/types.h and its own other part, compiles on the host too. Constants
+ * are enums, since BTF carries enums and not macros. `python -m bpf.gen` makes layout.py of it. */
 #ifndef TIDEGATE_TYPES_H
 #define TIDEGATE_TYPES_H
 
@@ -361,6 +361,8 @@ struct scratch {
 	__u32 word[64];
 };
 
+#include "names.h"
+
 /* Why a socket call or a packet did not get through. */
 enum reason {
 	REASON_NONE = 0,
@@ -378,12 +380,14 @@ enum reason {
 	REASON_UNALLOCATED = 12,     /* dropped: an address of a ServiceCIDR that no service has */
 	REASON_ANSWER_LIMIT = 13, /* dropped in silence: more refusals a second than are answered */
 	REASON_FRAGMENT = 14,     /* dropped: a fragment that came before its packet's first one */
+	REASON_BANDWIDTH = 15,    /* dropped: a pod's queue at its bandwidth limit is full */
 };
 
 struct reason_count {
 	__u64 packets;
 };
 
+#include "limits.h"
 #include "seen.h"
 
 #endif

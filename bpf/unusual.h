@@ -6,6 +6,7 @@
 
 #include "balance.h"
 #include "odd.h"
+#include "unwrap.h"
 #include "answer.h"
 #include "fragment.h"
 #include "icmp.h"
@@ -17,6 +18,10 @@ int lb_odd_in(struct __sk_buff *ctx)
 	struct pkt pkt = {};
 	struct odd odd = {};
 
+	if (is_tunnel(ctx)) {
+		tails.call(ctx, TAIL_UNWRAP);
+		return PACKET_NEXT;
+	}
 	if (!read_odd(ctx, &pkt, &odd))
 		return PACKET_NEXT;
 	if (odd.icmp) {
@@ -28,7 +33,7 @@ int lb_odd_in(struct __sk_buff *ctx)
 						       : PACKET_NEXT;
 	if (odd.part == PART_FIRST)
 		keep_ports(&pkt, &odd);
-	note_odd(ctx, &pkt);
+	note(ctx, &pkt);
 	tails.call(ctx, TAIL_FLOW);
 	return PACKET_NEXT;
 }
@@ -39,6 +44,14 @@ int lb_flow(struct __sk_buff *ctx)
 	struct pkt pkt = {};
 
 	return read_noted(ctx, &pkt) ? carry(ctx, &pkt) : PACKET_NEXT;
+}
+
+/* The first packet of a flow. */
+int lb_begin(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+
+	return read_noted(ctx, &pkt) ? begin_here(ctx, &pkt) : PACKET_NEXT;
 }
 
 /* Errors about packets of flows, and pings of services. */

@@ -7,6 +7,18 @@
 
 #include "balance.h"
 
+/* Is it IP in IP, from whomever? */
+static __always_inline bool is_tunnel(struct __sk_buff *ctx)
+{
+	__be16 kind = kind_of(ctx);
+	__u8 next = 0;
+
+	if (kind == bpf_htons(ETH_P_IP))
+		return load(ctx, ETH_HLEN + 9, &next, 1) && next == IPPROTO_IPIP;
+	return kind == bpf_htons(ETH_P_IPV6) && load(ctx, ETH_HLEN + 6, &next, 1) &&
+	       next == IPPROTO_IPV6;
+}
+
 /* The node that wrapped a packet, and the backend that it is for. False: it is not wrapped. */
 static __always_inline bool read_outer(struct __sk_buff *ctx, struct addr *from,
 				       struct backend *backend)
@@ -60,6 +72,26 @@ static __always_inline struct frontend *served(const struct pkt *pkt)
 	return frontends.lookup(&key);
 }
 
+/* The flow of what was in the packet, to the very backend that the balancer chose; NULL: there
+ * is no room for it. */
+static __always_inline struct flow *handed_over(struct __sk_buff *ctx, const struct pkt *pkt,
+						const struct backend *backend)
+{
+	struct flow *flow = find_forth(pkt);
+
+	if (flow && flow->backend_port == backend->port &&
+	    same_address(&flow->backend, &backend->address))
+		return flow;
+	if (flow)
+		flow->state = FLOW_FREE;
+	flow = begin(ctx, pkt, backend, 0);
+	if (!flow)
+		return NULL;
+	flow->mode = FORWARDING_DSR;
+	tell_flow(ctx, pkt, flow);
+	return flow;
+}
+
 /* False: no wrapped packet, or none of a node of this cluster. Else `verdict` is its end. */
 static __always_inline bool unwrap(struct __sk_buff *ctx, int *verdict)
 {
@@ -67,6 +99,7 @@ static __always_inline bool unwrap(struct __sk_buff *ctx, int *verdict)
 	struct frontend *frontend;
 	struct addr from = {};
 	struct pkt pkt = {};
+	struct flow *flow;
 	int room;
 
 	if (!read_outer(ctx, &from, &backend) || !is_known(&from, ADDRESS_PEER))
@@ -83,7 +116,11 @@ static __always_inline bool unwrap(struct __sk_buff *ctx, int *verdict)
 	}
 	backend.views = BACKEND_HERE;
 	backend.service = frontend->service;
-	*verdict = balance(ctx, &pkt, frontend, &backend);
+	flow = handed_over(ctx, &pkt, &backend);
+	if (flow)
+		*verdict = send(ctx, &pkt, flow, SIDE_CLIENT);
+	else
+		*verdict = lose(ctx, &pkt, backend.service, REASON_NO_PORT);
 	return true;
 }
 

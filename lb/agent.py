@@ -29,6 +29,7 @@ from lb.ground import ENDING, Ground
 from lb.healing import Healer
 from lb.here import Addresses, Cidrs, Identity
 from lb.letterbox import Letterbox
+from lb.limits.manager import Bandwidth
 from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
@@ -108,7 +109,8 @@ class Agent:
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
-        letterbox.lead_to(self.controller)
+        self._bandwidth = Bandwidth(settings, self._pins, told=self.controller.note)
+        letterbox.lead_to(self._bandwidth.beside(self.controller))
         parts = Parts(self._pins, ground.programs[SOCK], self._devices, self._xdp, identity)
         self._healer = Healer(
             checks(settings, self.controller, parts),
@@ -175,6 +177,7 @@ class Agent:
         if self._settings.metrics is None:
             return None
         # Who switched it off does not pay for it.
+        from lb.limits.metrics import LimitsCollector  # noqa: PLC0415
         from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415
         from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
@@ -190,6 +193,7 @@ class Agent:
             tidegate,
             TrafficCollector(self.controller, flows, listening, limit=limit),
             KubeProxyCollector(self.controller, self._ports.asked, self._api),
+            LimitsCollector(self._bandwidth.rows),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
 
@@ -203,7 +207,7 @@ class Agent:
                 attach(hook, programs[SOCK], self._pins.links, settings.cgroup)
             except OSError as error:
                 raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
-        self._pins.sweep(programs.values(), settings.sizes)
+        self._pins.sweep([*programs.values(), self._bandwidth.programs], settings.sizes)
         self._attached = True
 
     def _attach_guard(self) -> None:
@@ -222,6 +226,7 @@ class Agent:
         held = [(Address(one.address), one.device) for one in netlink.addresses()]
         default = netlink.default_devices()
         self.controller.devices(held, default)
+        self._bandwidth.follow(default)
         if self._follow_devices(default):
             self.controller.note()
         self._neighbours.stir()
@@ -260,6 +265,7 @@ class Agent:
             self.fail(error)
             return
         self._await_synced()
+        self._bandwidth.start()
         self._reaper.give(Work(everywhere=True))
         self._healer.start()
         if self._settings.takes_over:
@@ -320,6 +326,7 @@ class Agent:
             "xdp": self._xdp.feature(),
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
+            "bandwidth": self._bandwidth.feature(),
         }
 
     def _hooks(self) -> dict[str, bool]:
@@ -333,6 +340,7 @@ class Agent:
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
         detached = self._devices.detached() + self._xdp.detached()
         detached += self._pod_devices.detached()
+        detached += self._bandwidth.differences()
         with self.controller.lock:
             lines = differences(self.controller.reconciler)
             lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]

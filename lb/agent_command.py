@@ -209,7 +209,26 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="Clients remembered for session affinity; the oldest give way.",
 )
-@click.option("--bandwidth", type=click.Choice(["auto", "on", "off"]), default="auto", hidden=True)
+@click.option(
+    "--max-limits",
+    default=SIZES["limits"],
+    show_default=True,
+    help="Bandwidth limits of pods of this node, by direction.",
+)
+@click.option(
+    "--bandwidth",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
+)
+@click.option(
+    "--bandwidth-scope",
+    type=click.Choice(["node", "all"]),
+    default="node",
+    show_default=True,
+    help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
+)
 @kube_proxy_flags
 @optional_value(
     "--cleanup", type=bool, default=False, help="Take everything off this node, and end."
@@ -243,8 +262,6 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         elif flags["init_only"]:
             _initialise(flags["bpffs"])
         else:
-            if flags["bandwidth"] == "on":
-                raise BadInput("--bandwidth on: pod bandwidth limits are not part of this version")
             settings = _settings(flags, found)
             _protect(found.configuration.oom_score_adj)
             _serve(settings, where if DOCUMENT in context.meta else None)
@@ -308,7 +325,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         "services": flags["max_services"], "frontends": flags["max_frontends"],
         "backends": flags["max_backends"], "slots": flags["max_slots"],
         "ranges": flags["max_source_ranges"], "affinity": flags["max_affinity"],
-        "rings": flags["max_rings"],
+        "rings": flags["max_rings"], "limits": flags["max_limits"],
     }  # fmt: skip
     override = flags["name"] or found.configuration.hostname_override
     return Settings(
@@ -331,6 +348,8 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         repair_seconds=flags["repair_interval"],
         # A trial on files must not take the services of a live cluster off its node.
         takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
+        bandwidth=flags["bandwidth"],
+        bandwidth_scope=flags["bandwidth_scope"],
         sizes=table_sizes(sizes),
         **part,
     )
@@ -363,4 +382,5 @@ def _source(settings: Settings) -> Any:
         master=settings.master,
         node_name=settings.node_name,
         all_nodes=settings.forwarding is not Way.SNAT,
+        pods=settings.bandwidth != "off",
     )

@@ -90,6 +90,11 @@ SHOWN = {
         "mode": "MODE", "state": "STATE", "idle_seconds": "IDLE", "packets": "PACKETS",
         "bytes": "BYTES", "service": "SERVICE",
     },
+    "limits": {
+        "pod": "POD", "address": "ADDRESS", "egress": "EGRESS", "ingress": "INGRESS",
+        "bytes": "BYTES", "delayed": "DELAYED", "marked": "MARKED", "dropped": "DROPPED",
+        "state": "STATE",
+    },
     "drops": {"reason": "REASON", "count": "COUNT", "meaning": "MEANING"},
     "maps": {
         "map": "MAP", "kind": "KIND", "entries": "ENTRIES", "capacity": "CAPACITY",

@@ -115,6 +115,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""
+    bandwidth: str = "off"
+    """Pod bandwidth limits: auto, on, off."""
+    bandwidth_scope: str = "node"
+    """What they hold for: `node`, what leaves it; `all`, also between its pods."""
     sizes: dict[str, int] = msgspec.field(default_factory=lambda: table_sizes({}))
     """Length of each table in entries; of slots in lines of 16, of rings in pairs."""
 
@@ -184,6 +188,7 @@ def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
     # Beside the node's own there, every service's cluster IP.
     fits["addresses"] += fits["services"] - SIZES["services"]
     fits["counters"] = fits["services"]
+    fits["limit_names"] = fits["limits"]
     # A service has a name in each family, and nodes and zones have theirs.
     fits["names"] = fits["services"] + 32768
     return {name: count + (name in NUMBERED) for name, count in fits.items()}

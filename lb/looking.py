@@ -13,12 +13,14 @@ from lb.client import ask
 from lb.devices import take_off
 from lb.errors import AgentUnreachable, KernelRefused
 from lb.ground import exclusive
+from lb.limits import places
+from lb.limits import show as limits
 from lb.neighbours import let_all_go
 from lb.reserved import release, reserve
 from lb.tables import in_kernel
 
 
-def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
+def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:  # noqa: PLR0911
     """The rows of `show WHAT`. Raises KernelRefused where no maps are."""
     pins = Pins(bpffs)
     try:
@@ -33,6 +35,8 @@ def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:
                 return show.affinity(tables, pins.open_hash("affinity"))
             case "flows":
                 return show.flows(pins.open_array("flows"), tables.names)
+            case "limits":
+                return limits.limits(limits.tables(pins))
             case "maps":
                 return show.maps(pins, tables)
             case _:
@@ -61,10 +65,13 @@ def clean(bpffs: Path) -> list[str]:
 
     lock = exclusive(bpffs, "an agent runs on it: stop it first, it would put everything back")
     try:
+        faults = places.put(places.Places(), bpffs)
         off = take_off()
         neighbours = let_all_go()
     except NetlinkError as error:
         raise KernelRefused(f"filters of devices, or neighbours: {error}") from error
+    if faults:
+        raise KernelRefused("; ".join(faults.values()))
     release(bpffs)
     found = [*(f"filters of {device}" for device in off), *give_back()]
     found += ["neighbours kept resolved"] if neighbours else []

@@ -212,6 +212,18 @@ class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):
     cidrs: tuple[Prefix, ...] = ()
 
 
+class Pod(msgspec.Struct, frozen=True, gc=False):
+    """A Pod, as far as its bandwidth goes; one that has ended never becomes this."""
+
+    name: str
+    node: str = ""
+    addresses: tuple[Address, ...] = ()
+    host_network: bool = False
+    egress: str | None = None
+    """The text of its annotation, whatever it is; None: it has none."""
+    ingress: str | None = None
+
+
 class Refused(NamedTuple):
     """An object, or a part of one, that is not programmed, and why.
 
@@ -225,7 +237,7 @@ class Refused(NamedTuple):
     wrong: bool = True
 
 
-Object = Service | EndpointSlice | Node | ServiceCIDR
+Object = Service | EndpointSlice | Node | ServiceCIDR | Pod
 
 
 class Kind(StrEnum):
@@ -235,6 +247,7 @@ class Kind(StrEnum):
     SLICE = "EndpointSlice"
     NODE = "Node"
     SERVICE_CIDR = "ServiceCIDR"
+    POD = "Pod"
 
 
 class Key(NamedTuple):
@@ -258,3 +271,9 @@ class Change(NamedTuple):
     key: Key
     value: Object | None
     refused: tuple[Refused, ...] = ()
+
+
+ALL_PODS = Change(Key(Kind.POD, "", ""), None)
+"""Says that an API server has delivered every pod of this node: until then no limit may go.
+
+To all others it is the end of an object that never was."""

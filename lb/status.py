@@ -15,8 +15,6 @@ from lb.reconcile import Reconciler
 from lb.restore import Found, restore
 from lb.sources import Report
 
-NOT_YET = "not part of this version"
-
 
 def status(
     controller: Controller,
@@ -50,7 +48,6 @@ def status(
         "features": {
             "socket-lb": socket_lb,
             **features,
-            "bandwidth": {"state": "off", "reason": NOT_YET},
         },
         "failing": failing,
         "refused": _refused(controller),

@@ -34,13 +34,16 @@ SIZES = {
     "names": 65536,
     "reasons": len(layout.Reason),
     "allowances": 1,
+    "limits": 2048,
+    "pods": 4096,
+    "limit_names": 2048,
     "connected": 1,
     "unconnected": 1,
 }
 """How much fits by default, in entries; of slots in lines of 16, of rings in
 pairs of slots, of flows in rows of 8; of events in octets. Those of sockets have no size."""
 
-NUMBERED = frozenset(("services", "backends", "loads", "counters", "slots", "rings"))
+NUMBERED = frozenset(("services", "backends", "loads", "counters", "slots", "rings", "limits"))
 """Arrays whose element 0 stands for nobody: they are one longer than what fits."""
 
 PER_ENTRY = {"slots": layout.Line.SLOTS, "rings": 2}
@@ -53,6 +56,7 @@ FLAGS = {
     "rings": "--max-rings",
     "backends": "--max-backends",
     "ranges": "--max-source-ranges",
+    "limits": "--max-limits",
 }
 """The flag that makes room in a table."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lb.limits import show as limits
+
 REASONS = {
     "no_backend": "refused: no usable backend anywhere",
     "no_local_backend": "dropped: Local policy, none on this node",
@@ -19,6 +21,7 @@ REASONS = {
     "unallocated": "dropped: an address of a ServiceCIDR that no service has",
     "answer_limit": "dropped in silence: more refusals a second than are answered",
     "fragment": "dropped: a fragment that came before its packet's first one",
+    "bandwidth": "dropped: a pod's queue at its bandwidth limit is full",
 }
 """What each reason means, as bpf/types.h and the README say it."""
 
@@ -55,7 +58,7 @@ def _place(row: dict[str, Any]) -> str:
     return f"[{text}]:{row['port']}" if ":" in text else f"{text}:{row['port']}"
 
 
-def flattened(what: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def flattened(what: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:  # noqa: PLR0911
     """Rows for a table: nested lists become lines of one cell."""
     match what:
         case "services":
@@ -66,6 +69,8 @@ def flattened(what: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             return [row | {"service": _subject(row)} for row in rows]
         case "flows":
             return [row | {"service": _subject(row) if row["name"] else None} for row in rows]
+        case "limits":
+            return [limits.flat(row) for row in rows]
         case "drops":
             return [row | {"meaning": REASONS[row["reason"]]} for row in rows]
         case _:

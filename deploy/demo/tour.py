@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple
 
+from deploy.demo import bandwidth, edge
 from deploy.demo.asking import NO_ANSWER, OFTEN, PATIENCE, REFUSED, Seen, dns, health, http, peer
 from deploy.demo.stage import Stage
 from tests.bed import Agent, Host, Node, Outcome, Talk, connect, curl, until
@@ -37,7 +38,9 @@ def tour(stage: Stage) -> Iterator[Try]:
     yield from _outside(stage)
     yield from _direct(stage)
     yield from _nobody(stage)
+    yield from (Try(*row) for row in bandwidth.rows(stage))
     yield from _changes(stage)
+    yield from (Try(*row) for row in edge.rows())
 
 
 def _addresses(stage: Stage) -> Iterator[Try]:

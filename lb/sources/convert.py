@@ -17,6 +17,7 @@ import msgspec
 from lb.model import Change, Key, Kind, Node, Refused, ServiceCIDR, ServiceName, SliceName
 from lb.sources import objects
 from lb.sources.notes import Notes, brief
+from lb.sources.pod import pod
 from lb.sources.service import service
 from lb.sources.slice import endpoint_slice
 
@@ -25,6 +26,7 @@ KINDS: dict[type, Kind] = {
     objects.EndpointSlice: Kind.SLICE,
     objects.Node: Kind.NODE,
     objects.ServiceCIDR: Kind.SERVICE_CIDR,
+    objects.Pod: Kind.POD,
 }
 LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
 """What the cluster autoscaler puts on a node that it is about to remove (KEP-3836)."""
@@ -67,6 +69,8 @@ def convert(item: objects.Typed) -> Change | Refused:
         )
     if isinstance(item, objects.ServiceCIDR):
         return Change(key, service_cidr(item, notes), notes.all())
+    if isinstance(item, objects.Pod):
+        return Change(key, pod(item, notes), notes.all())
     return Change(key, node(item, notes), notes.all())
 
 
@@ -102,8 +106,8 @@ def service_cidr(item: objects.ServiceCIDR, notes: Notes) -> ServiceCIDR:
     return ServiceCIDR(item.metadata.name, tuple(one for one in prefixes if one is not None))
 
 
-def from_plain(value: object) -> Change | Refused | None:
-    """The change that a JSON-shaped object asks for; None for a kind that is not read yet.
+def from_plain(value: object) -> Change | Refused:
+    """The change that a JSON-shaped object asks for.
 
     An object with a field of the wrong type is refused as a whole, as the API refuses it.
     """
@@ -111,7 +115,7 @@ def from_plain(value: object) -> Change | Refused | None:
     version = (identity.version, identity.kind)
     wanted = objects.TYPES.get(version)
     if wanted is None:
-        return None if version in objects.LATER else _unknown(identity, value)
+        return _unknown(identity, value)
     try:
         return convert(msgspec.convert(value, wanted))
     except (msgspec.ValidationError, RecursionError) as error:

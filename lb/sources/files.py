@@ -63,7 +63,7 @@ def _read_file(name: str, text: bytes | Refused, previous: File) -> File:
         result = from_plain(_with_defaults(value))
         if isinstance(result, Change):
             entries.append(Entry(where, _or_last_good(result, good.get(result.key))))
-        elif result is not None:
+        else:
             reason = f"{result.subject}: {result.reason}"
             problems.append(Refused(where, reason, result.wrong))
     return File(tuple(entries), tuple(problems))

@@ -24,6 +24,7 @@ from kubernetes import client, config
 from kubernetes.client.rest import RESTClientObject
 
 from lb.errors import BadInput
+from lb.model import ALL_PODS, Refused
 from lb.sources import Asked, Inbox, feed
 from lb.sources.joint import Faring, Gate
 from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
@@ -66,22 +67,29 @@ def own_node(name: str) -> Resource:
 ALL_NODES = Resource("nodes", "/api/v1/nodes", "v1", "Node", {})
 
 
+def own_pods(node: str) -> Resource:
+    """The pods of that node: for their bandwidth limits."""
+    return Resource("pods", "/api/v1/pods", "v1", "Pod", {"fieldSelector": f"spec.nodeName={node}"})
+
+
 class KubernetesSource:
     """Raises BadInput when the configuration cannot be used."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         kubeconfig: str,
         master: str,
         node_name: str,
         all_nodes: bool = False,
+        pods: bool = False,
         timing: Timing | None = None,
     ) -> None:
         self._timing = timing or Timing()
         self._access = self.api = Access(kubeconfig, master, self._timing)
         self._node = ALL_NODES if all_nodes else own_node(node_name)
         self._all_nodes = (ALL_NODES.name,) if all_nodes else ()
+        self._pods = (own_pods(node_name),) if pods else ()
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
@@ -94,10 +102,10 @@ class KubernetesSource:
             patience=self._timing.node,
         )
         running: list[tuple[Reflector, threading.Thread]] = []
-        for resource in (self._node, SERVICE_CIDRS, SERVICES, SLICES):
+        for resource in (self._node, SERVICE_CIDRS, SERVICES, SLICES, *self._pods):
             name = resource.name
             listener = Listener(
-                inbox.changed, partial(gate.listed, name), partial(faring.tell, name)
+                inbox.changed, partial(_listed, inbox, gate, name), partial(_tell, faring, name)
             )
             reflector = Reflector(resource, self._access, listener, self._timing)
             thread = threading.Thread(target=reflector.run, name=name, daemon=True)
@@ -109,6 +117,17 @@ class KubernetesSource:
             reflector.stop()
         for _, thread in running:
             thread.join(1.0)  # longer only while it connects, which nothing interrupts
+
+
+def _tell(faring: Faring, name: str, error: str, problems: tuple[Refused, ...]) -> None:
+    """An account without the right to read pods is kube-proxy's own: then there are no limits."""
+    faring.tell(name, "" if name == "pods" and error.startswith("403 ") else error, problems)
+
+
+def _listed(inbox: Inbox, gate: Gate, name: str) -> None:
+    if name == "pods":
+        inbox.changed([ALL_PODS])
+    gate.listed(name)
 
 
 class Access:

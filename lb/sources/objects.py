@@ -2,7 +2,7 @@
 
 Unknown fields are ignored, and a field that is absent, null or empty is the same, as in the API's
 own Go structs. What the values mean is decided in `lb.sources.convert`. Field names and wrappers:
-the API reference of core/v1 and discovery.k8s.io/v1. Pods are accepted and not read yet.
+the API reference of core/v1 and discovery.k8s.io/v1.
 """
 
 from __future__ import annotations
@@ -245,20 +245,62 @@ class ServiceCIDR(Object):
     spec: ServiceCIDRSpec | None = None
 
 
-Typed = Service | EndpointSlice | Node | ServiceCIDR
+class PodAnnotations(Object):
+    """The annotations of a Pod that are read."""
 
-TYPES: dict[tuple[str, str], type[Service | EndpointSlice | Node | ServiceCIDR]] = {
+    egress: str | None = field(name="kubernetes.io/egress-bandwidth", default=None)
+    ingress: str | None = field(name="kubernetes.io/ingress-bandwidth", default=None)
+
+
+class PodMeta(Object):
+    """`metadata` of a Pod."""
+
+    name: str = ""
+    namespace: str | None = None
+    annotations: PodAnnotations | None = None
+
+
+class PodSpec(Object):
+    """`spec` of a Pod."""
+
+    node_name: str | None = None
+    host_network: bool | None = None
+
+
+class PodIP(Object):
+    """`status.podIPs[]`."""
+
+    ip: str | None = None
+
+
+class PodStatus(Object):
+    """`status` of a Pod."""
+
+    phase: str | None = None
+    pod_ip: str | None = field(name="podIP", default=None)
+    pod_ips: list[PodIP] | None = field(name="podIPs", default=None)
+
+
+class Pod(Object):
+    """A Pod of v1."""
+
+    metadata: PodMeta
+    spec: PodSpec | None = None
+    status: PodStatus | None = None
+
+
+Typed = Service | EndpointSlice | Node | ServiceCIDR | Pod
+
+TYPES: dict[tuple[str, str], type[Typed]] = {
     ("v1", "Service"): Service,
     ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
     ("v1", "Node"): Node,
     ("networking.k8s.io/v1", "ServiceCIDR"): ServiceCIDR,
+    ("v1", "Pod"): Pod,
 }
 """By apiVersion and kind."""
 
-LATER = frozenset({("v1", "Pod")})
-"""Objects that may stand among the others and are not read yet."""
-
 LISTS: dict[tuple[str, str], tuple[str, str]] = {
-    (version, f"{kind}List"): (version, kind) for version, kind in (*TYPES, *LATER)
+    (version, f"{kind}List"): (version, kind) for version, kind in TYPES
 }
 """Typed lists; their items need not repeat apiVersion and kind."""

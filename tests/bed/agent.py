@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.bed.host import Host
-from tests.bed.process import BedError, Process, await_readable
+from tests.bed.process import PATIENCE, BedError, Process, await_readable
 
 PROGRAMS = Path(__file__).parents[2] / ".pytest_cache" / "programs"
 """What the compiler made for one agent is good for all others of this tree."""
-READY_SECONDS = 30.0 * float(os.environ.get("TIDEGATE_PATIENCE", "1"))
+READY_SECONDS = 30.0 * PATIENCE
 """An agent compiles its programs before it is ready; patience is for emulated machines."""
 
 
@@ -137,7 +137,7 @@ class Agent:
         `timeout` in seconds. Raises BedError when the agent does not answer in time.
         """
         path = "/status" if after is None else f"/status?after={after}"
-        connection = _UnixConnection(self.api_socket, timeout)
+        connection = _UnixConnection(self.api_socket, timeout * PATIENCE)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -156,7 +156,7 @@ class Agent:
 
         An agent may answer a long poll early, with the revision unchanged: it is asked again.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while (left := deadline - time.monotonic()) > 0:
             status = self.status(after=after, timeout=left)
             if status["revision"] > after:

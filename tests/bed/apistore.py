@@ -19,6 +19,7 @@ PATHS = {
     "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
     "Node": "/api/v1/nodes",
     "ServiceCIDR": "/apis/networking.k8s.io/v1/servicecidrs",
+    "Pod": "/api/v1/pods",
 }
 Name = tuple[str, str]
 Matches = Callable[[Manifest], bool]

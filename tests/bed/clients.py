@@ -6,6 +6,7 @@ The probes are scripts in `probes/`; each says at its top what it prints.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from tests.bed.host import PROBES, Host
+from tests.bed.process import until
 
 
 class Outcome(Enum):
@@ -115,6 +117,15 @@ class Talk:
     def events(self) -> list[str]:
         """What happened so far, in order: `answered`, and the errno of each failure."""
         return self._process.output.splitlines()
+
+    def await_answer(self, *, timeout: float = 10.0) -> None:
+        """Until another answer came; raises BedError after `timeout` seconds."""
+        before = self.events.count("answered")
+        self._process.send(signal.SIGUSR1)
+        until(
+            lambda: self.events.count("answered") > before, "answer",
+            timeout=timeout, process=self._process,
+        )  # fmt: skip
 
     def stop(self) -> Any:
         """End it; what it saw, as `probes/talk.py` says."""

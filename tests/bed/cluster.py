@@ -13,6 +13,7 @@ from typing import Self
 
 from tests.bed import network
 from tests.bed.claim import Claim, sweep
+from tests.bed.host import Host
 from tests.bed.node import Node
 from tests.bed.process import BedError
 from tests.bed.servers import ServerHost
@@ -27,6 +28,10 @@ class Client(ServerHost):
     """A host outside of the cluster, behind the router."""
 
 
+class Router(Host):
+    """The router between the client and the nodes, in the namespace of the wire."""
+
+
 class Cluster:
     """Nodes n1 to n`nodes` and a client outside, joined by the wire; pods come by `Node.pod`.
 
@@ -39,6 +44,7 @@ class Cluster:
         self.claim = Claim(f"tg{os.getpid()}-{name or next(_serial)}")
         self.nodes = [Node(self.claim, number) for number in range(1, nodes + 1)]
         self.client = Client(self.claim, "client", "client", network.CLIENT)
+        self.router = Router(self.claim, "wire", "wire", network.ROUTER)
         self._kept = False
 
     @property
@@ -83,15 +89,15 @@ class Cluster:
             self.claim.release()
         else:
             self.claim.remove()
-            for host in (self.client, *self.nodes):
+            for host in (self.client, self.router, *self.nodes):
                 host.reap()
         _open.remove(self)
         _pass_on_sigterm()
 
     def _build(self) -> None:
-        claim, wire = self.claim, self.claim.namespace("wire")
-        hosts = [self.client, *self.nodes]
-        names = [wire, *(host.namespace for host in hosts)]
+        claim, wire = self.claim, self.router.namespace
+        hosts = [self.router, self.client, *self.nodes]
+        names = [host.namespace for host in hosts]
         claim.build("ip", "-batch", "-", stdin="".join(f"netns add {name}\n" for name in names))
         claim.directory.mkdir()
         claim.bpffs.mkdir()

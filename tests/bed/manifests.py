@@ -148,6 +148,30 @@ def node(
     }
 
 
+def pod(
+    name: str,
+    *,
+    node: str,
+    addresses: Iterable[str] = (),
+    namespace: str = "default",
+    egress: str | None = None,
+    ingress: str | None = None,
+    host_network: bool | None = None,
+    phase: str = "Running",
+) -> Manifest:
+    """A Pod; `egress` and `ingress` are its bandwidth annotations."""
+    listed = list(addresses)
+    asked = {"kubernetes.io/egress-bandwidth": egress, "kubernetes.io/ingress-bandwidth": ingress}
+    ips = [{"ip": address} for address in listed] or None
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _metadata(name, namespace, None, _given(**asked)),
+        "spec": _given(nodeName=node, hostNetwork=host_network),
+        "status": _given(phase=phase, podIP=listed[0] if listed else None, podIPs=ips),
+    }
+
+
 class Manifests:
     """A directory that an agent watches; a file is there whole or not at all."""
 

@@ -17,6 +17,7 @@ _PROGRAMS = {
     "iperf3": "iperf3",
     "curl": "curl",
     "dig": "bind9-dnsutils",
+    "bird": "bird2",
 }
 """Programs, and the Debian package of each."""
 

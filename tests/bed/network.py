@@ -22,8 +22,8 @@ class Pair(NamedTuple):
 
 
 CLIENT = Pair("198.51.100.10", "2001:db8:51::10")
+ROUTER = Pair("192.168.77.1", "fd00:77::1")
 _CLIENT_ROUTER = Pair("198.51.100.1", "2001:db8:51::1")
-_ROUTER = Pair("192.168.77.1", "fd00:77::1")
 _POD_ROUTER = "fe80::1"
 
 _EVERY = {
@@ -91,8 +91,8 @@ def wire() -> str:
             "link set lo up",
             "link add br0 type bridge mcast_snooping 0",
             "link set br0 up",
-            f"addr add {_ROUTER.ipv4}/24 dev br0",
-            f"addr add {_ROUTER.ipv6}/64 dev br0 nodad",
+            f"addr add {ROUTER.ipv4}/24 dev br0",
+            f"addr add {ROUTER.ipv6}/64 dev br0 nodad",
             "route add blackhole default",
             "route add blackhole ::/0",
         ],
@@ -128,8 +128,8 @@ def node(number: int, count: int, wire_namespace: str) -> str:
             "link set eth0 up",
             f"addr add {own.ipv4}/24 dev eth0",
             f"addr add {own.ipv6}/64 dev eth0 nodad",
-            f"route add default via {_ROUTER.ipv4}",
-            f"route add ::/0 via {_ROUTER.ipv6}",
+            f"route add default via {ROUTER.ipv4}",
+            f"route add ::/0 via {ROUTER.ipv6}",
             *_pod_routes(others),
         ],
         no_checksum_offload=["eth0"],

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE = float(os.environ.get("TIDEGATE_PATIENCE", "1"))
+"""By how much every wait is longer: for emulated machines."""
 POLL_SECONDS = 0.005
 """Between two looks at what the kernel has no event for (a listening socket)."""
 
@@ -40,7 +42,7 @@ def run(
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             check=False,
             cwd=REPOSITORY,
             env={**os.environ, **(environment or {})},
@@ -65,7 +67,7 @@ def until(
 
     For states that no file descriptor announces. Where one does, wait for that.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not condition():
         if process is not None and not process.running:
             raise BedError(f"{process} ended before {what}\n{process.output}")
@@ -119,6 +121,10 @@ class Process:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired as error:
             raise BedError(f"{self} did not end in {timeout} s\n{self.output}") from error
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; harmless when it ended already."""
+        self._popen.send_signal(number)
 
     def end(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 10.0) -> int:
         """Send a signal, wait, return the exit status; harmless when it ended already."""

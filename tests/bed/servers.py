@@ -77,10 +77,13 @@ class ServerHost(Host):
             ready=lambda process: self.listens(process, port, "tcp", "tcp6", "udp", "udp6"),
         )  # fmt: skip
 
-    def udp_echo(self, port: int = 5000) -> Process:
-        """A UDP server whose answer is JSON: pod, client, client_port, text."""
+    def udp_echo(self, port: int = 5000, *addresses: str) -> Process:
+        """A UDP server whose answer is JSON: pod, client, client_port, text.
+
+        Where it is to answer from other addresses than the host's own, one of each family.
+        """
         return self.spawn(
-            sys.executable, "-IS", str(PROBES / "udp_echo.py"), self.name, str(port),
+            sys.executable, "-IS", str(PROBES / "udp_echo.py"), self.name, str(port), *addresses,
             ready=lambda process: self.listens(process, port, "udp", "udp6"),
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Boots a kernel on this machine's own files (virtme-ng, QEMU) and runs tests inside.
+"""Boots a kernel on this machine's own files (virtme-ng, QEMU) and runs tests or a program inside.
 
 Emulated, so some twenty times slower: for correctness, never for timing. The root file system
 is read-only inside; results come back through one folder that is not.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -26,12 +27,15 @@ _PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "kmod": "kmod", "busybox":
 _INSIDE = """\
 exec > {folder}/console 2>&1
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TIDEGATE_PATIENCE={patience}
-export PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 ip link set lo up
 cd {root}
 uname -r > {folder}/release
-{python} -m pytest -q -p no:cacheprovider --junitxml={folder}/results.xml {tests}
+{command}
 """
+_TESTS = (
+    "{python} -m pytest -q --timeout=0 -p no:cacheprovider --junitxml={folder}/results.xml {tests}"
+)
 
 
 class Result(NamedTuple):
@@ -70,6 +74,16 @@ def _vng() -> str | None:
 
 def run(tests: list[str], folder: Path, *, timeout: float) -> Result:
     """Boot, run these tests (pytest's arguments), read the results. Raises TimeoutExpired."""
+    tested = _TESTS.format(python=sys.executable, folder=folder, tests=" ".join(tests))
+    said = boot(tested, folder, timeout=timeout)
+    return _read(folder, said)
+
+
+def boot(command: str, folder: Path, *, timeout: float) -> str:
+    """Boot, run a line of shell in the repository's root; what it printed.
+
+    `folder` is the only one that can be written to. Raises TimeoutExpired.
+    """
     image, vng = kernel(), _vng()
     assert image is not None
     assert vng is not None
@@ -78,21 +92,24 @@ def run(tests: list[str], folder: Path, *, timeout: float) -> Result:
         folder=folder,
         patience=PATIENCE,
         root=ROOT,
-        python=sys.executable,
-        tests=" ".join(tests),
+        command=command,
     )
     script.write_text(f"#!/bin/bash\n{text}")
     script.chmod(0o755)
-    command = [vng, "--disable-kvm", "--force-9p", "--run", str(image), "--memory", "2G"]
-    command += ["--cpus", "2", f"--rwdir={folder}", "--exec", str(script)]
+    machine = [vng, "--disable-kvm", "--force-9p", "--run", str(image), "--memory", "2G"]
+    machine += ["--cpus", "2", f"--rwdir={folder}", "--exec", str(script)]
     path = f"{Path(vng).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        command, env=os.environ | {"PATH": path}, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, timeout=BOOT_SECONDS + timeout, check=False,
-    )  # fmt: skip
+    with subprocess.Popen(
+        machine, env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as started:  # fmt: skip
+        try:
+            said, _ = started.communicate(timeout=BOOT_SECONDS + timeout)
+        except BaseException:
+            os.killpg(started.pid, signal.SIGKILL)  # the machine itself is a grandchild
+            raise
     console = folder / "console"
-    said = console.read_text(errors="replace") if console.exists() else done.stdout + done.stderr
-    return _read(folder, said)
+    return console.read_text(errors="replace") if console.exists() else said
 
 
 def _read(folder: Path, console: str) -> Result:

@@ -9,8 +9,8 @@ every interval. Upon any failure it notes it and connects anew. At SIGTERM it pr
 
 `at` counts seconds from the start. Of failures in a row the last has the `gap`: the seconds from
 the first question that failed to the next answer (null: none came yet). `longest` is the longest
-wait for an answer that came. On standard error it says `answered` after the first answer and the
-first after a failure, and the errno of each failure.
+wait for an answer that came. On standard error it says `answered` after the first answer, the
+first after a failure and the first after SIGUSR1, and the errno of each failure.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 
@@ -38,6 +38,7 @@ class Talk:
         self.servers: dict[str, int] = {}
         self.failures: list[dict[str, object]] = []
         self.longest = 0.0
+        self.tell = True
         self.socket: socket.socket | None = None
 
     def ask(self) -> None:
@@ -79,7 +80,8 @@ class Talk:
             else:
                 now = time.monotonic()
                 self.longest = max(self.longest, now - asked)
-                if self.answers == 1 or failing_since is not None:
+                if self.tell or failing_since is not None:
+                    self.tell = False
                     print("answered", file=sys.stderr, flush=True)
                 if failing_since is not None:
                     self.failures[-1]["gap"] = now - failing_since
@@ -89,6 +91,10 @@ class Talk:
 
 def _stop(*_: object) -> None:
     raise Stop
+
+
+def _tell(*_: object) -> None:
+    talk.tell = True
 
 
 parser = argparse.ArgumentParser()
@@ -103,6 +109,7 @@ talk = Talk(
     (given.address, given.port),
     given.timeout,
 )
+signal.signal(signal.SIGUSR1, _tell)
 signal.signal(signal.SIGTERM, _stop)
 with contextlib.suppress(Stop):
     talk.run(given.interval)

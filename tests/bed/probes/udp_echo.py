@@ -1,4 +1,7 @@
-"""A UDP server for both families: NAME PORT. Answers with JSON about who asked whom."""
+"""A UDP server for both families: NAME PORT [ADDRESS...]. Answers with JSON about who asked whom.
+
+With addresses it answers there only: a server with several has to answer from the right one.
+"""
 
 import json
 import selectors
@@ -8,7 +11,8 @@ import sys
 pod, port = sys.argv[1], int(sys.argv[2])
 SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h; Python has no name for it
 selector = selectors.DefaultSelector()
-for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+for address in sys.argv[3:] or ("0.0.0.0", "::"):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     server = socket.socket(family, socket.SOCK_DGRAM)
     # Room for what hundreds of clients send while this process waits for a processor.
     server.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)

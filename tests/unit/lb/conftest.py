@@ -94,11 +94,14 @@ def start(api: ApiServer, tmp_path: Path) -> Iterator[Start]:
         timing: Timing = QUICK,
         *,
         synced: bool = True,
+        pods: bool = False,
         authority: Path | None = None,
         **user: str,
     ) -> Recorder:
         path = api.kubeconfig(tmp_path / "kubeconfig", authority=authority, **user)
-        source = KubernetesSource(kubeconfig=str(path), master="", node_name="n1", timing=timing)
+        source = KubernetesSource(
+            kubeconfig=str(path), master="", node_name="n1", timing=timing, pods=pods
+        )
         inbox, stop = Recorder(), threading.Event()
         thread = threading.Thread(target=source.run, args=(inbox, stop))
         thread.start()

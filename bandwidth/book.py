@@ -1,0 +1,158 @@
+"""The tables of limits, and who has which number in them. The only writer of all three.
+
+A limit's number stays with its pod, also over restarts: names lie beside it. What a pod's address
+leads to is there before the address does, and goes after it. Not for deciding: that is `plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import chain
+from typing import NamedTuple
+
+from bandwidth.annotations import Direction
+from bandwidth.pacing import terms
+from bandwidth.plan import Owner, Wanted, owner_of
+from bpf.layout import Limit, LimitState, Name, PodLimits
+from bpf.maps import Array, Hash
+
+_RATE, _LONGEST, _MARK, _STATE, _CLOCK, _QUICK = range(0, 48, 8)
+_NAME = 256
+
+
+class Tables(NamedTuple):
+    """The three, in the kernel or in memory."""
+
+    limits: Array
+    pods: Hash
+    names: Hash
+
+
+class Held(NamedTuple):
+    """A limit as it lies in the tables. `bits` is what the pod asked for."""
+
+    number: int
+    bits: int
+    state: LimitState
+
+
+class Book:
+    """What the tables hold. `full` names those that found no room."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self.held: dict[Owner, Held] = {}
+        self.full: set[Owner] = set()
+        self._pods: dict[bytes, bytes] = {}
+        self._last = 0
+
+    def adopt(self) -> None:
+        """Reads back what an agent before left; what belongs to nobody goes. Raises OSError."""
+        limits, pods, names = self._tables
+        self._pods = dict(pods.items())
+        for key, value in list(names.items()):
+            number = int.from_bytes(key, "little")
+            try:
+                owner, bits = _named(value)
+                state = LimitState(Limit.unpack(limits.read(number)).state)
+            except (ValueError, IndexError):
+                names.remove([key])
+                continue
+            self.held[owner] = Held(number, bits, state)
+            self._last = max(self._last, number)
+
+    def apply(self, wanted: Mapping[Owner, Wanted], states: Mapping[Owner, LimitState]) -> bool:
+        """Writes what differs; True: something did. Raises OSError."""
+        self.full.clear()
+        changed = False
+        for owner, one in wanted.items():
+            changed |= self._put(owner, one, states[owner])
+        changed |= self._lead({owner: one for owner, one in wanted.items() if owner in self.held})
+        for owner in self.held.keys() - wanted.keys():
+            self._free(owner)
+            changed = True
+        return changed
+
+    def _put(self, owner: Owner, one: Wanted, state: LimitState) -> bool:
+        limits, names = self._tables.limits, self._tables.names
+        before = self.held.get(owner)
+        after = Held(before.number if before else self._number(), one.bits, state)
+        if after == before:
+            return False
+        if not after.number:
+            self.full.add(owner)
+            return False
+        rate, longest, mark = terms(one.bits)
+        if before is None:
+            limits.write(after.number, bytes(Limit.SIZE))
+        if before is None or before.bits != one.bits:
+            names.put({after.number.to_bytes(4, "little"): _name(owner, one.bits)})
+            for place, value in ((_LONGEST, longest), (_MARK, mark), (_RATE, rate)):
+                limits.store_word(after.number, place, value)
+            # A queue at the old rate would keep the new one waiting.
+            limits.store_word(after.number, _CLOCK, 0)
+            limits.store_word(after.number, _QUICK, 0)
+        limits.store_word(after.number, _STATE, state)
+        self.held[owner] = after
+        return True
+
+    def _lead(self, wanted: Mapping[Owner, Wanted]) -> bool:
+        """Addresses lead to their limits; those that no longer should are removed."""
+        numbers: dict[bytes, dict[Direction, int]] = {}
+        for owner, one in wanted.items():
+            # A pod on the host's network has the node's addresses, which are not its own.
+            for address in one.addresses if one.fault is None else ():
+                numbers.setdefault(address, {})[owner.direction] = self.held[owner].number
+        after = {
+            address: PodLimits(both.get(Direction.EGRESS, 0), both.get(Direction.INGRESS, 0)).pack()
+            for address, both in numbers.items()
+        }
+        gone = self._pods.keys() - after.keys()
+        new = {key: value for key, value in after.items() if self._pods.get(key) != value}
+        if new:
+            self._tables.pods.put(new)
+        self._tables.pods.remove(gone)
+        self._pods = after
+        return bool(gone or new)
+
+    def _free(self, owner: Owner) -> None:
+        number = self.held.pop(owner).number
+        for place in (_RATE, _STATE):
+            self._tables.limits.store_word(number, place, 0)
+        self._tables.names.remove([number.to_bytes(4, "little")])
+
+    def _number(self) -> int:
+        """One that is free, and was for as long as can be; 0: none is.
+
+        Packets on their way may still carry the number of a limit that just went.
+        """
+        used = {one.number for one in self.held.values()}
+        after = chain(range(self._last + 1, self._tables.limits.capacity), range(1, self._last + 1))
+        number = next((one for one in after if one not in used), 0)
+        self._last = number or self._last
+        return number
+
+
+def rows(tables: Tables) -> dict[Owner, tuple[int, int, Limit]]:
+    """Every limit in the tables: its number, bits per second, and its entry. Raises OSError."""
+    found = {}
+    for key, value in tables.names.items():
+        with suppress(ValueError):
+            owner, bits = _named(value)
+            number = int.from_bytes(key, "little")
+            found[owner] = number, bits, Limit.unpack(tables.limits.read(number))
+    return found
+
+
+def _name(owner: Owner, bits: int) -> bytes:
+    text = f"{owner}/{bits}".encode()
+    # A namespace has up to 63 letters and a pod up to 253: the name gives way.
+    return Name(text[-_NAME + 1 :].ljust(_NAME, b"\0")).pack()
+
+
+def _named(value: bytes) -> tuple[Owner, int]:
+    """Raises ValueError."""
+    text = Name.unpack(value).text.rstrip(b"\0").decode()
+    owner, _, bits = text.rpartition("/")
+    return owner_of(owner), int(bits)

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* edt.c - pod bandwidth: packets get the time at which they may leave, and the queue fq keeps
+ * them until then. Entry points of tc programs; the arithmetic is in edt.h.
+ *
+ * The pod is named where its packets enter the node, before anything rewrites their addresses.
+ * The name travels in tc_index: forwarding, bridging, NAT and masquerading leave that alone, and
+ * nothing in use today reads it. */
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#define FROM_PODS false
+#include "types.h"
+#include "maps.h"
+#include "ctx_skb.h"
+#include "edt.h"
+
+#define V4_PREFIX bpf_htonl(0xffff)
+
+enum side {
+	SIDE_SOURCE = 0,
+	SIDE_DESTINATION = 1,
+};
+
+/* The limits of one end of a packet; NULL: none. */
+static __always_inline struct pod_limits *of_pod(struct __sk_buff *skb, enum side side)
+{
+	struct addr address = {};
+	__u32 offset = ETH_HLEN;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		offset += __builtin_offsetof(struct iphdr, saddr) + side * 4;
+		address.word[2] = V4_PREFIX;
+		if (!load(skb, offset, &address.word[3], 4))
+			return NULL;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		offset += __builtin_offsetof(struct ipv6hdr, saddr) + side * 16;
+		if (!load(skb, offset, &address, 16))
+			return NULL;
+	} else {
+		return NULL;
+	}
+	return pods.lookup(&address);
+}
+
+static __always_inline struct limit *limit_of(__u32 number)
+{
+	struct limit *limit = number ? limits.lookup(&number) : NULL;
+
+	return limit && limit->rate ? limit : NULL;
+}
+
+static __always_inline void add(__u64 *count, __u64 more)
+{
+	__sync_fetch_and_add(count, more);
+}
+
+/* False: it has to be dropped. */
+static __always_inline bool pace(struct __sk_buff *skb, struct limit *limit)
+{
+	__u32 length = skb->wire_len;
+	__u64 now = bpf_ktime_get_ns();
+	struct departure go = depart(limit, bpf_get_hash_recalc(skb), length, now, skb->tstamp);
+
+	if (!go.at) {
+		add(&limit->dropped, 1);
+		add(&limit->dropped_octets, length);
+		return false;
+	}
+	add(&limit->packets, 1);
+	add(&limit->octets, length);
+	if (go.at > now) {
+		add(&limit->delayed, 1);
+		add(&limit->waited, go.at - now);
+	}
+	if (go.overtook)
+		add(&limit->overtook, 1);
+	if (go.mark && bpf_skb_ecn_set_ce(skb))
+		add(&limit->marked, 1);
+	skb->tstamp = go.at;
+	return true;
+}
+
+/* tc ingress of a pod's device. Whatever the pod itself wrote there is gone. */
+int edt_name(struct __sk_buff *skb)
+{
+	struct pod_limits *pod = of_pod(skb, SIDE_SOURCE);
+	struct limit *limit = limit_of(pod ? pod->egress : 0);
+
+	skb->tc_index = limit ? pod->egress : 0;
+	if (limit)
+		add(&limit->named, skb->len);
+	return PACKET_NEXT;
+}
+
+/* tc egress of a device that leaves the node. */
+int edt_out(struct __sk_buff *skb)
+{
+	struct limit *limit = limit_of(skb->tc_index);
+
+	skb->tc_index = 0;
+	if (limit && !pace(skb, limit))
+		return drop(REASON_BANDWIDTH);
+	return PACKET_NEXT;
+}
+
+/* tc egress of a pod's device: what the pod receives, and what another pod of this node sent. */
+int edt_pod(struct __sk_buff *skb)
+{
+	struct limit *sender = SCOPE_ALL ? limit_of(skb->tc_index) : NULL;
+	struct pod_limits *pod = of_pod(skb, SIDE_DESTINATION);
+	struct limit *limit = limit_of(pod ? pod->ingress : 0);
+
+	skb->tc_index = 0;
+	if (sender && !pace(skb, sender))
+		return drop(REASON_BANDWIDTH);
+	if (limit && !pace(skb, limit))
+		return drop(REASON_BANDWIDTH);
+	return PACKET_NEXT;
+}

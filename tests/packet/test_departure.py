@@ -1,0 +1,136 @@
+"""The arithmetic of departure times: the program against the model, packet by packet.
+
+What the model promises (exact rates, no bursts, bounded queues) is tested on the model alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bandwidth.pacing import SECOND, Departure, Pacer, Terms, depart, terms
+from bpf import libbpf
+from bpf.layout import Edt, Limit
+from bpf.maps import KernelArray
+from bpf.module import Program
+from bpf.pins import BPFFS, Pins, mount
+from lb.config import table_sizes
+
+SOURCE = "../tests/packet/edt_arithmetic.c"
+_QUESTION = struct.Struct("=QQIIQQ")
+
+
+class Packet(NamedTuple):
+    """`gap`: ns since the packet before; `ahead`: ns at which its sender wants it to leave."""
+
+    gap: int
+    flow: int
+    length: int
+    ahead: int = 0
+
+
+class Arithmetic:
+    """The program on an entry of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        pins = Pins(folder)
+        programs = (Program("edt_arithmetic", 3, -1),)
+        found = pins.build(SOURCE, programs, table_sizes({}), {})
+        self._program = libbpf.open_pin(str(found / "edt_arithmetic"))
+        self._limits: KernelArray = pins.open_array("limits")
+
+    def reset(self, told: Terms) -> None:
+        """A limit that nobody used yet."""
+        self._limits.write(1, struct.pack("=3Q", *told).ljust(Limit.SIZE, b"\0"))
+
+    def entry(self) -> Limit:
+        """As it is now."""
+        return Limit.unpack(self._limits.read(1))
+
+    def depart(self, now: int, packet: Packet) -> Departure | None:
+        """What the program says."""
+        asked = now + packet.ahead if packet.ahead else 0
+        data = _QUESTION.pack(now, asked, packet.flow, packet.length, 0, 0)
+        ran = libbpf.test_run(self._program, bytes(14) + data)
+        assert ran.verdict == 0
+        at, _, _, _, mark, overtook = _QUESTION.unpack_from(ran.packet, 14)
+        return Departure(at, bool(mark), bool(overtook)) if at else None
+
+    def close(self) -> None:
+        """The program goes."""
+        os.close(self._program)
+
+
+@pytest.fixture(scope="module")
+def arithmetic() -> Iterator[Arithmetic]:
+    """In a folder of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if find_spec("bcc") is None:
+        pytest.skip("needs bcc (python3-bpfcc)")
+    mount(BPFFS)
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-edt-", dir=BPFFS))
+    try:
+        made = Arithmetic(folder)
+        yield made
+        made.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+RATES = st.one_of(
+    st.integers(1_000, 10**15),
+    st.sampled_from([1_000, 8 * 10**6, 10**7, 10**8, 10**9, 10**10, 10**11, 10**15]),
+)
+LENGTHS = st.one_of(
+    st.integers(14, 1514), st.integers(1515, 1 << 19), st.sampled_from([14, 60, 1514, Edt.FRAME])
+)
+GAPS = st.one_of(
+    st.just(0), st.integers(0, 10_000), st.integers(0, 10**8), st.integers(0, 3600 * SECOND)
+)
+PACKETS = st.builds(
+    Packet, GAPS, st.integers(0, (1 << 32) - 1) | st.integers(0, 3), LENGTHS,
+    st.just(0) | st.integers(0, 4 * SECOND),
+)  # fmt: skip
+STARTS = st.sampled_from([1, SECOND, 10**15, 9 * 365 * 86400 * SECOND])
+
+
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(rate=RATES, start=STARTS, packets=st.lists(PACKETS, min_size=1, max_size=60))
+def test_the_program_is_the_model(
+    arithmetic: Arithmetic, rate: int, start: int, packets: list[Packet]
+) -> None:
+    """Any rate from 1 kbit/s to 1 Pbit/s, any lengths and pauses, nine years after boot as well."""
+    told = terms(rate)
+    arithmetic.reset(told)
+    model, now = Pacer(told), start
+    for packet in packets:
+        now += packet.gap
+        asked = now + packet.ahead if packet.ahead else 0
+        wanted = depart(model, hash_=packet.flow, length=packet.length, now=now, asked=asked)
+        assert arithmetic.depart(now, packet) == wanted
+    entry = arithmetic.entry()
+    assert (entry.clock, entry.quick, list(entry.flow)) == (model.clock, model.quick, model.flow)
+
+
+def test_a_clock_that_steps_back_harms_nobody(arithmetic: Arithmetic) -> None:
+    """It never does; if it did, packets would wait for what was promised, and no longer."""
+    told = terms(10**7)
+    arithmetic.reset(told)
+    now = 5 * SECOND
+    first = arithmetic.depart(now, Packet(0, 1, 1514))
+    assert first == Departure(now, mark=False, overtook=False)
+    assert arithmetic.depart(now - SECOND, Packet(0, 1, 1514)) is None
+    assert arithmetic.depart(now + SECOND, Packet(0, 1, 1514)) is not None
