@@ -14,7 +14,6 @@ from typing import Any
 from bench.packet import XDP_REDIRECT, Restoring, Row, bench, prepared
 from bench.report import report
 from bpf.netns import entered
-from lb.model import Way
 from lb.see.listening import heard
 from tests.packet.bench import Bench
 from tests.packet.net import V4
@@ -24,8 +23,6 @@ ROUNDS, RUNS = 20, 5_000
 ROWS = (
     Row("DSR, established, 1,024 flows", V4, tcp, "A", 1 << 10, XDP_REDIRECT),
     Row("DSR, new flow", V4, tcp, "S", 1 << 26, XDP_REDIRECT),
-    Row("SNAT, established, 1,024 flows", V4, tcp, "A", 1 << 10, XDP_REDIRECT, way=Way.SNAT),
-    Row("SNAT, new flow", V4, tcp, "S", 1 << 14, XDP_REDIRECT, way=Way.SNAT),
 )
 
 

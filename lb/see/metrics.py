@@ -90,18 +90,6 @@ class TrafficCollector(Collector):
         return _families("backend", _OF_BACKENDS, (*_NAMED, "backend"), found)
 
 
-class Joined(Collector):
-    """Several collectors as one."""
-
-    def __init__(self, *collectors: Collector) -> None:
-        self._collectors = collectors
-
-    def collect(self) -> Iterator[Metric]:
-        """All that all of them have."""
-        for one in self._collectors:
-            yield from one.collect()
-
-
 def _named(unit: Unit) -> list[str]:
     service, port, protocol, family = unit
     return [service.namespace, service.name, port, protocol.name, family.label]

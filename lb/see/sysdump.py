@@ -27,7 +27,7 @@ from lb.client import ask
 from lb.errors import TidegateError
 from lb.looking import rows
 
-SHOWN = ("services", "backends", "flows", "affinity", "drops", "maps")
+SHOWN = ("services", "backends", "flows", "affinity", "limits", "drops", "maps")
 _LIBRARIES = ("click", "kubernetes", "msgspec", "prometheus-client", "pyroute2", "pyyaml", "rich")
 _LOG_LINES = 5000
 
