@@ -34,7 +34,10 @@ def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:  # n
             case "affinity":
                 return show.affinity(tables, pins.open_hash("affinity"))
             case "flows":
-                return show.flows(pins.open_array("flows"), tables.names)
+                rows = show.flows(pins.open_array("flows"), tables.names)
+                return rows + show.direct_flows(
+                    pins.open_array("dsr_flows"), tables, pins.open_hash("addresses")
+                )
             case "limits":
                 return limits.limits(limits.tables(pins))
             case "maps":

@@ -31,6 +31,7 @@ from bpf.layout import (
 from bpf.layout import Backend as BackendRecord
 from bpf.maps import Array, Hash, open_array, totals
 from bpf.pins import Pins
+from lb import direct
 from lb import flows as remembered
 from lb.address import Address, family, show, show_port
 from lb.names import unit_of, unpacked
@@ -228,6 +229,38 @@ def flows(table: Array, names: Hash) -> list[Row]:
     now = time.monotonic_ns()
     found = [flow for piece in pieces(table) for flow in remembered.alive(piece, now)]
     return remembered.rows(found, _units(names), now)
+
+
+def direct_flows(table: Array, tables: Tables, addresses: Hash) -> list[Row]:
+    """One row a connection whose answers do not come by, by client."""
+    now = time.monotonic_ns()
+    raw = table.read(0, table.capacity)
+    if not any(raw):  # no service is served so; the rest takes a while
+        return []
+    found = restore(tables)
+    own = [
+        Address(key)
+        for key, value in addresses.items()
+        if NodeAddress.unpack(value).flags & AddressFlag.NODE_PORT
+    ]
+    targets = {
+        spot.id: direct.Target(
+            direct.Place(*place), found.generations[spot.id], unit, _asked_at(placed, own)
+        )
+        for unit, placed in found.units.items()
+        for place, spot in placed.backends.items()
+    }
+    return direct.rows(direct.alive(raw, targets), now)
+
+
+def _asked_at(placed: Placed, own: Sequence[Address]) -> tuple[direct.Place, ...]:
+    """Where packets for the unit can be sent to."""
+    places = []
+    for frontend in placed.plan.frontends if placed.plan else ():
+        key = FrontendKey.unpack(frontend.key)
+        at = own if key.scope == Scope.NODE else [Address(key.address)]
+        places += [direct.Place(address, key.port) for address in at]
+    return tuple(places)
 
 
 def _units(names: Hash) -> dict[int, Unit]:

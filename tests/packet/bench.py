@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bpf import libbpf
 from bpf.layout import Allowance, Flow, FlowState, Node, Reason, Row
@@ -32,6 +32,7 @@ from lb.model import ServiceName
 from lb.placing import Placed
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
+from lb.show import direct_flows
 from lb.tables import SIZES, Tables, in_kernel
 from lb.xdp import Xdp
 from tests.bed.agent import PROGRAMS
@@ -251,6 +252,10 @@ class Bench:
     def generation(self, backend: int) -> int:
         """Of a backend's id."""
         return self._reconciler.placer.generations[backend]
+
+    def direct_flows(self) -> list[dict[str, Any]]:
+        """What `show flows` says of connections whose answers do not come by."""
+        return direct_flows(self._dsr_flows, self._reconciler.tables, self._addresses.table)
 
     def flows(self) -> list[Flow]:
         """All that are remembered."""

@@ -227,3 +227,22 @@ def test_clients_are_asked_for_segments_that_fit(bench: Bench, net: Net, offered
     restored = whole(tcp(net.vip, 80, net.client, 40000, flags="SA"))
     restored[TCP].options = [("NOP", None), ("MSS", found), ("SAckOK", b"")]
     assert not difference(_fresh(restored), ran.packet)
+
+
+@pytest.mark.parametrize("program", ["lb_xdp", "lb_in"])
+def test_show_flows_finds_them_again(bench: Bench, net: Net, l4: Make, program: str) -> None:
+    """From 32 bytes: the client, the backend, and by the tag which frontend was asked."""
+    bench.give(far(net, l4))
+    ports = (40000, 40001, 65535)
+    for port in ports:
+        bench.run(program, bytes(sent(net, l4, port=port)))
+    seen = {(row["client"], row["frontend"], row["backend"]) for row in bench.direct_flows()}
+    backend = net.at(net.remote[0], BACKEND)
+    wanted = {
+        (net.at(net.client, port), net.at(net.vip, 80), backend) for port in (40000, 40001, 65535)
+    }
+    assert seen == wanted
+    bench.run(program, bytes(sent(net, l4, port=40000, flags="R")))
+    rows = bench.direct_flows()
+    assert len(rows) == (2 if l4 is tcp else 3)
+    assert {row["mode"] for row in rows} == {"dsr"}

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from bpf.layout import Counter, Flow, FlowState, Listener, Load, Row, RowSize
 from bpf.maps import MemoryArray, MemoryPerCpu
-from lb.see.metrics import Joined, TrafficCollector
+from lb.see.metrics import TrafficCollector
 from lb.traffic import Carried, of_backend, of_service, present
 from tests.unit.lb.making import slice_of
 from tests.unit.lb.test_controller import WEB, Bench
@@ -54,7 +54,7 @@ def _scraped(bench: Bench, limit: int) -> set[str]:
     listening = MemoryArray(1, Listener.SIZE)
     listening.write(0, Listener(0, 0, 3).pack())
     registry = CollectorRegistry()
-    registry.register(Joined(TrafficCollector(bench.controller, flows, listening, limit=limit)))
+    registry.register(TrafficCollector(bench.controller, flows, listening, limit=limit))
     return set(generate_latest(registry).decode().splitlines())
 
 
