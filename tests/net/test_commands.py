@@ -310,7 +310,7 @@ WRONG = [
     (("agent", "--master", "http://127.0.0.1"), "--master"),
     (("agent", "--node-name", "a b"), "a b"),
     (("agent", "--config", "/no/such/file"), "/no/such/file"),
-    (("agent", "--bandwidth", "on"), "--bandwidth"),
+    (("agent", "--bandwidth", "perhaps"), "--bandwidth"),
     (("status", "--api-socket", "/no/such/socket"), "/no/such/socket"),
 ]
 
