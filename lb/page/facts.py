@@ -21,8 +21,9 @@ from lb.looking import rows
 from lb.restore import restore
 from lb.see.asking import explained
 from lb.tables import Tables, in_kernel
+from lb.words import flattened
 
-WHAT = ("services", "backends", "drops")
+WHAT = ("services", "backends", "limits", "drops")
 FRESH_SECONDS = 1.0
 
 
@@ -43,12 +44,13 @@ class Facts:
         self._latest: dict[str, Any] = {}
 
     def all(self) -> dict[str, Any]:
-        """Status, services, backends, drops; `time` in seconds. Raises KernelRefused."""
+        """Status, services, backends, limits, drops; `time` in seconds. Raises KernelRefused."""
         with self._lock:
             if time.monotonic() - self._taken > FRESH_SECONDS:
                 found: dict[str, Any] = {
                     what: rows(what, self._bpffs, self._api_socket) for what in WHAT
                 }
+                found["limits"] = flattened("limits", found["limits"])
                 self._taken = time.monotonic()
                 self._latest = found | {"time": self._taken, "status": self._status()}
             return self._latest

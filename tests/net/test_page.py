@@ -105,6 +105,7 @@ def test_facts(world: World, shop: Place) -> None:
     assert status == 200
     assert facts["status"]["healthy"] is True
     assert {row["name"] for row in facts["services"]} >= {"shop", "empty", "closed"}
+    assert facts["limits"] == []
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     _, answer, _ = get(world, "/rings?namespace=default&name=shop&port=")
     assert {ring["family"] for ring in answer["rings"]} == {"IPv4", "IPv6"}
