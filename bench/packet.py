@@ -103,12 +103,12 @@ class Restoring:
 
 
 @contextmanager
-def bench(**defines: str) -> Iterator[Bench]:
-    """The bench of the packet tests, in a folder of its own; with these constants, too."""
+def bench() -> Iterator[Bench]:
+    """The bench of the packet tests, in a folder of its own."""
     mount(BPFFS)
     folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
     try:
-        made = Bench(folder, **defines)
+        made = Bench(folder)
         try:
             yield made
         finally:

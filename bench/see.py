@@ -6,14 +6,18 @@ bench/packet.py has it. The monitor reads all that it is told, new connections o
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from bench.packet import XDP_REDIRECT, Restoring, Row, bench, prepared
+from bench.packet import XDP_REDIRECT, Restoring, Row, prepared
 from bench.report import report
 from bpf.netns import entered
+from bpf.pins import BPFFS, mount
 from lb.see.listening import heard
 from tests.packet.bench import Bench
 from tests.packet.net import V4
@@ -21,9 +25,24 @@ from tests.packet.packets import tcp
 
 ROUNDS, RUNS = 20, 5_000
 ROWS = (
-    Row("DSR, established, 1,024 flows", V4, tcp, "A", 1 << 10, XDP_REDIRECT),
+    Row("DSR, 1,024 known flows", V4, tcp, "S", 1 << 10, XDP_REDIRECT),
     Row("DSR, new flow", V4, tcp, "S", 1 << 26, XDP_REDIRECT),
 )
+
+
+@contextmanager
+def bench(**defines: str) -> Iterator[Bench]:
+    """The bench of the packet tests, its programs with these constants, in a folder of its own."""
+    mount(BPFFS)
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-see-", dir=BPFFS))
+    try:
+        made = Bench(folder, **defines)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextmanager
