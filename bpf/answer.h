@@ -5,9 +5,9 @@
 #ifndef TIDEGATE_ANSWER_H
 #define TIDEGATE_ANSWER_H
 
+#include "balance.h"
 #include "checksum.h"
 #include "odd.h"
-#include "rewrite.h"
 
 #define ANSWER_HOPS 64
 #define QUOTE_V4 548  /* octets of the packet: with both headers 576 (RFC 1812, 4.3.2.3) */
@@ -244,10 +244,16 @@ static __always_inline int answer(struct __sk_buff *ctx, __u32 reason, __u32 mtu
 	struct icmp_header icmp = {};
 	struct ends to = {};
 	struct pkt pkt = {};
+	struct frontend *frontend;
 	struct odd odd = {};
+	__u32 flags;
 	bool made;
 
-	if (!read_odd(ctx, &pkt, &odd) || !may_answer(&pkt, &odd, reason))
+	if (!read_odd(ctx, &pkt, &odd))
+		return drop(reason);
+	frontend = asked_for(&pkt, &flags);
+	tell_drop(ctx, &pkt, frontend ? frontend->service : 0, reason);
+	if (!may_answer(&pkt, &odd, reason))
 		return drop(reason);
 	to.source = pkt.ends.destination;
 	to.destination = pkt.ends.source;

@@ -6,6 +6,7 @@
 #define TIDEGATE_BALANCE_H
 
 #include "dsr.h"
+#include "tell.h"
 
 /* This node's address towards backends of other nodes; false: it has none of the family. */
 static __always_inline bool own_address(bool v4, struct addr *address)
@@ -137,7 +138,7 @@ static __always_inline int send(struct packet_ctx *ctx, const struct pkt *pkt, s
 	int verdict;
 
 	if (!translate(pkt, flow, side, &to))
-		return drop(REASON_NO_ROUTE);
+		return lose(ctx, pkt, flow->service, REASON_NO_ROUTE);
 	if (side == SIDE_CLIENT && flow->mode != FORWARDING_SNAT)
 		verdict = hand_to_stack(ctx, pkt, &to);
 	else
@@ -148,10 +149,11 @@ static __always_inline int send(struct packet_ctx *ctx, const struct pkt *pkt, s
 }
 
 /* What a view without a backend does with a packet. */
-static __always_inline int empty(struct packet_ctx *ctx, __u64 view)
+static __always_inline int empty(struct packet_ctx *ctx, const struct pkt *pkt, __u32 service,
+				 __u64 view)
 {
 	if (view_empty(view) == EMPTY_DROP)
-		return drop(REASON_NO_LOCAL_BACKEND);
+		return lose(ctx, pkt, service, REASON_NO_LOCAL_BACKEND);
 	return decline(ctx, REASON_NO_BACKEND);
 }
 
@@ -170,7 +172,7 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 		return NULL;
 	view = view_of(pkt, frontend);
 	if (!view_count(service->view[view])) {
-		*verdict = empty(ctx, service->view[view]);
+		*verdict = empty(ctx, pkt, id, service->view[view]);
 		return NULL;
 	}
 	*chosen = choose(pkt, service, id, view);
@@ -251,6 +253,7 @@ static __always_inline int balance_dsr(struct packet_ctx *ctx, const struct pkt 
 	if (is_own(pkt, backend) || !may_wrap(ctx, pkt, &own, backend))
 		goto otherwise;
 	dsr_remember(row, pkt, hash, backend, id);
+	tell_dsr(ctx, pkt, backend, id);
 	return wrap(ctx, pkt, &own, backend, id);
 otherwise:
 	return IS_LAST ? balance_flow(ctx, pkt, frontend) : PACKET_NEXT;
@@ -286,7 +289,7 @@ static __always_inline int from_client(struct packet_ctx *ctx, const struct pkt 
 	if (!frontend)
 		return is_services_own(flags) ? decline(ctx, REASON_NO_SERVICE_PORT) : PACKET_NEXT;
 	if (frontend->flags & FRONTEND_RANGES && !in_ranges(frontend->service, &pkt->ends.source))
-		return drop(REASON_SOURCE_RANGE);
+		return lose(ctx, pkt, frontend->service, REASON_SOURCE_RANGE);
 	return balance(ctx, pkt, frontend);
 }
 
@@ -316,7 +319,10 @@ static __always_inline int begin_here(struct packet_ctx *ctx, const struct pkt *
 	if (!backend)
 		return verdict;
 	flow = begin(ctx, pkt, backend, id);
-	return flow ? send(ctx, pkt, flow, SIDE_CLIENT) : drop(REASON_NO_PORT);
+	if (!flow)
+		return lose(ctx, pkt, backend->service, REASON_NO_PORT);
+	tell_flow(ctx, pkt, flow);
+	return send(ctx, pkt, flow, SIDE_CLIENT);
 }
 
 /* A packet from outside that was read. */

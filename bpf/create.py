@@ -6,6 +6,7 @@ an integer as key, and a value of the right size.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 
@@ -16,6 +17,7 @@ from bpf.libbpf import MapKind
 _KINDS = {
     "hash": 1, "array": 2, "percpu_hash": 5, "percpu_array": 6, "lru_hash": 9,
     "lru_percpu_hash": 10, "lpm_trie": 11, "devmap": 14, "sk_storage": 24,
+    "ringbuf": 27,
 }  # fmt: skip
 """enum bpf_map_type by bcc's words."""
 _FLAGS = {"0": 0, "BPF_F_NO_PREALLOC": 1, "BPF_F_MMAPABLE": 1 << 10}
@@ -30,6 +32,9 @@ def create(name: str, entries: int) -> int:
     table = TABLES[name]
     key_size = 4 if table.key is None else table.key.SIZE
     made_of = MapKind(_KINDS[table.kind], _FLAGS[table.flags], key_size, table.leaf.SIZE)
+    if table.kind == "ringbuf":  # entries are octets: whole pages, a power of two
+        octets = 1 << max(mmap.PAGESIZE - 1, entries - 1).bit_length()
+        return libbpf.create_map(name, MapKind(_KINDS[table.kind], 0, 0, 0), octets)
     if table.kind != "sk_storage":
         return libbpf.create_map(name, made_of, entries)
     types = libbpf.load_btf(_storage_types(table.leaf.SIZE))

@@ -9,10 +9,11 @@
 #ifndef TIDEGATE_FLOW_H
 #define TIDEGATE_FLOW_H
 
+#include "counter.h"
 #include "packet.h"
 
 #define ROW_MASK (SNAT_PORTS - 1)
-#define ROW_TRIES 8
+#define ROW_TRIES 7
 
 static __always_inline __u64 mix(__u64 hash, __u64 value)
 {
@@ -260,6 +261,7 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
 	row->back[i] = 0;
 	barrier();
 	flow = &row->flow[i];
+	retire(flow);
 	flow->client = pkt->ends.source;
 	flow->frontend = pkt->ends.destination;
 	flow->backend = backend->address;

@@ -117,7 +117,7 @@ def _kind(member: Member) -> str:
     """The Python type of a field."""
     if member.count and member.type_name in ("__u32", "__u64"):
         return "tuple[int, ...]"
-    if member.type_name == "addr" or member.count:
+    if member.count or member.type_name not in (*_SCALARS, "__be16"):
         return "bytes"
     return "int"
 
@@ -192,6 +192,9 @@ def _tables() -> str:
         re.MULTILINE,
     ):
         row = f'Table("{kind}", {_key(key)}, {_class_name(leaf)}, "{flags}")'
+        lines.append(f'    "{name}": {row},')
+    for name, leaf in re.findall(r"^RINGBUF\((\w+), struct (\w+)\);", header, re.MULTILINE):
+        row = f'Table("ringbuf", None, {_class_name(leaf)}, "0")'
         lines.append(f'    "{name}": {row},')
     for name, leaf in re.findall(r"^SK_STORAGE\((\w+), struct (\w+)\);", header, re.MULTILINE):
         row = f'Table("sk_storage", None, {_class_name(leaf)}, "BPF_F_NO_PREALLOC")'

@@ -150,13 +150,13 @@ static __always_inline int receive_error(struct __sk_buff *ctx, const struct pkt
 		if (!flow)
 			return PACKET_NEXT;
 		if (!translate(&quote.back, flow, SIDE_CLIENT, &back))
-			return drop(REASON_NO_ROUTE);
+			return lose(ctx, pkt, 0, REASON_NO_ROUTE);
 		outer.destination = flow->backend;
 		if (flow->mode == FORWARDING_SNAT)
 			outer.source = back.source;
 	}
 	if (!rewrite_quote(ctx, pkt, odd, &quote, &back, &outer))
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
 	if (same_address(&outer.destination, &flow->backend) && flow->mode != FORWARDING_SNAT)
 		return hand_to_stack(ctx, pkt, &outer);
 	return forward(ctx, pkt, &outer);
@@ -179,8 +179,8 @@ static __always_inline int send_error(struct __sk_buff *ctx, const struct pkt *p
 	translate(&quote.back, flow, SIDE_BACKEND, &back);
 	outer.source = flow->frontend;
 	if (!rewrite_quote(ctx, pkt, odd, &quote, &back, &outer))
-		return drop(REASON_REWRITE);
-	return rewrite(ctx, pkt, &outer) ? PACKET_NEXT : drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
+	return rewrite(ctx, pkt, &outer) ? PACKET_NEXT : lose(ctx, pkt, 0, REASON_REWRITE);
 }
 
 #endif

@@ -243,6 +243,32 @@ class LimitState(IntEnum):
     NOT_HELD = 6
 
 
+class Outcome(IntEnum):
+    """enum outcome."""
+
+    FOREIGN = 0
+    BACKEND = 1
+    REFUSE = 2
+    DROP = 3
+    NO_PORT = 4
+
+
+class EventKind(IntEnum):
+    """enum event_kind."""
+
+    FLOW = 1
+    CONNECT = 2
+    DROP = 3
+
+
+class Hook(IntEnum):
+    """enum hook."""
+
+    SOCKET = 1
+    TC = 2
+    XDP = 3
+
+
 class NameKind(IntEnum):
     """enum name_kind."""
 
@@ -389,22 +415,25 @@ class Backend(msgspec.Struct, frozen=True, gc=False):
 class Load(msgspec.Struct, frozen=True, gc=False):
     """struct load."""
 
-    SIZE: ClassVar[int] = 16
-    LAYOUT: ClassVar[Struct] = Struct("<QQ")
-    DIGEST: ClassVar[str] = "598a8af7"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("opened", 0), Field("closed", 8),)
+    SIZE: ClassVar[int] = 40
+    LAYOUT: ClassVar[Struct] = Struct("<QQQQQ")
+    DIGEST: ClassVar[str] = "849cd8a6"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("opened", 0), Field("closed", 8), Field("flows", 16), Field("packets", 24), Field("octets", 32),)
     opened: int
     closed: int
+    flows: int
+    packets: int
+    octets: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.opened, self.closed)
+        return self.LAYOUT.pack(self.opened, self.closed, self.flows, self.packets, self.octets)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        opened, closed = cls.LAYOUT.unpack(data)
-        return cls(opened, closed)
+        opened, closed, flows, packets, octets = cls.LAYOUT.unpack(data)
+        return cls(opened, closed, flows, packets, octets)
 
 
 class AffinityKey(msgspec.Struct, frozen=True, gc=False):
@@ -970,6 +999,116 @@ class PodLimits(msgspec.Struct, frozen=True, gc=False):
         return cls(egress, ingress)
 
 
+class Counter(msgspec.Struct, frozen=True, gc=False):
+    """struct counter."""
+
+    SIZE: ClassVar[int] = 40
+    LAYOUT: ClassVar[Struct] = Struct("<QQQQQ")
+    DIGEST: ClassVar[str] = "049e15d4"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("opened", 0), Field("flows", 8), Field("packets", 16), Field("octets", 24), Field("refusals", 32),)
+    opened: int
+    flows: int
+    packets: int
+    octets: int
+    refusals: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.opened, self.flows, self.packets, self.octets, self.refusals)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        opened, flows, packets, octets, refusals = cls.LAYOUT.unpack(data)
+        return cls(opened, flows, packets, octets, refusals)
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """struct question."""
+
+    SIZE: ClassVar[int] = 104
+    LAYOUT: ClassVar[Struct] = Struct("<16s16s2sBBIQ56s")
+    DIGEST: ClassVar[str] = "a08f69c9"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("port", 32), Field("protocol", 34), Field("allowed", 35), Field("outcome", 36), Field("netns", 40), Field("to", 48),)
+    source: bytes
+    destination: bytes
+    port: int
+    protocol: int
+    allowed: int
+    outcome: int
+    netns: int
+    to: bytes
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.source, self.destination, self.port.to_bytes(2, "big"), self.protocol, self.allowed, self.outcome, self.netns, self.to)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        source, destination, port, protocol, allowed, outcome, netns, to = cls.LAYOUT.unpack(data)
+        return cls(source, destination, int.from_bytes(port, "big"), protocol, allowed, outcome, netns, to)
+
+
+class Listener(msgspec.Struct, frozen=True, gc=False):
+    """struct listener."""
+
+    SIZE: ClassVar[int] = 24
+    LAYOUT: ClassVar[Struct] = Struct("<QQQ")
+    DIGEST: ClassVar[str] = "95008943"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("until", 0), Field("every", 8), Field("lost", 16),)
+    until: int
+    every: int
+    lost: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.until, self.every, self.lost)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        until, every, lost = cls.LAYOUT.unpack(data)
+        return cls(until, every, lost)
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """struct event."""
+
+    SIZE: ClassVar[int] = 96
+    LAYOUT: ClassVar[Struct] = Struct("<QQ16s16s16s2s2s2s2sIIIIBBBBB3x")
+    DIGEST: ClassVar[str] = "51b2722b"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("time", 0), Field("netns", 8), Field("source", 16), Field("destination", 32), Field("backend", 48), Field("source_port", 64), Field("destination_port", 66), Field("backend_port", 68), Field("port", 70), Field("service", 72), Field("id", 76), Field("device", 80), Field("octets", 84), Field("kind", 88), Field("hook", 89), Field("protocol", 90), Field("reason", 91), Field("mode", 92),)
+    time: int
+    netns: int
+    source: bytes
+    destination: bytes
+    backend: bytes
+    source_port: int
+    destination_port: int
+    backend_port: int
+    port: int
+    service: int
+    id: int
+    device: int
+    octets: int
+    kind: int
+    hook: int
+    protocol: int
+    reason: int
+    mode: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.time, self.netns, self.source, self.destination, self.backend, self.source_port.to_bytes(2, "big"), self.destination_port.to_bytes(2, "big"), self.backend_port.to_bytes(2, "big"), self.port.to_bytes(2, "big"), self.service, self.id, self.device, self.octets, self.kind, self.hook, self.protocol, self.reason, self.mode)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        time, netns, source, destination, backend, source_port, destination_port, backend_port, port, service, id, device, octets, kind, hook, protocol, reason, mode = cls.LAYOUT.unpack(data)
+        return cls(time, netns, source, destination, backend, int.from_bytes(source_port, "big"), int.from_bytes(destination_port, "big"), int.from_bytes(backend_port, "big"), int.from_bytes(port, "big"), service, id, device, octets, kind, hook, protocol, reason, mode)
+
+
 class NameKey(msgspec.Struct, frozen=True, gc=False):
     """struct name_key."""
 
@@ -1045,6 +1184,8 @@ TABLES: dict[str, Table] = {
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),
     "reasons": Table("percpu_array", None, ReasonCount, "0"),
+    "counters": Table("percpu_array", None, Counter, "0"),
+    "listening": Table("array", None, Listener, "BPF_F_MMAPABLE"),
     "flows": Table("array", None, Row, "BPF_F_MMAPABLE"),
     "dsr_flows": Table("array", None, DsrRow, "BPF_F_MMAPABLE"),
     "hops": Table("array", None, Hop, "BPF_F_MMAPABLE"),
@@ -1054,6 +1195,7 @@ TABLES: dict[str, Table] = {
     "limits": Table("array", None, Limit, "BPF_F_MMAPABLE"),
     "pods": Table("hash", Addr, PodLimits, "BPF_F_NO_PREALLOC"),
     "limit_names": Table("hash", None, Name, "BPF_F_NO_PREALLOC"),
+    "events": Table("ringbuf", None, Event, "0"),
     "connected": Table("sk_storage", None, Peer, "BPF_F_NO_PREALLOC"),
     "unconnected": Table("sk_storage", None, Peers, "BPF_F_NO_PREALLOC"),
 }

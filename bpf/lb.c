@@ -53,10 +53,10 @@ static __always_inline int restore(struct __sk_buff *ctx, const struct pkt *pkt,
 
 	touch(flow, pkt, SIDE_BACKEND);
 	if (flow->mode == FORWARDING_DSR && pkt->tcp & TCP_SYN && !clamp_mss(ctx, pkt))
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, flow->service, REASON_REWRITE);
 	to.source = flow->frontend;
 	to.source_port = flow->frontend_port;
-	return rewrite(ctx, pkt, &to) ? PACKET_NEXT : drop(REASON_REWRITE);
+	return rewrite(ctx, pkt, &to) ? PACKET_NEXT : lose(ctx, pkt, flow->service, REASON_REWRITE);
 }
 
 /* tc egress of a device: answers of backends on this node; and what asks for a cluster IP ends
@@ -73,7 +73,7 @@ int lb_out(struct __sk_buff *ctx)
 	flow = find_back_by_client(&pkt);
 	if (flow && is_answer(flow, &pkt))
 		return restore(ctx, &pkt, flow);
-	return is_lost(&pkt) ? drop(REASON_UNALLOCATED) : PACKET_NEXT;
+	return is_lost(&pkt) ? lose(ctx, &pkt, 0, REASON_UNALLOCATED) : PACKET_NEXT;
 }
 
 /* What is to be wrapped. */

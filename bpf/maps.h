@@ -30,7 +30,8 @@ TABLE("array", __u32, struct ring_slot, rings, MAX_rings, BPF_F_MMAPABLE);
 /* Where traffic goes, by backend id. Agent. */
 TABLE("array", __u32, struct backend, backends, MAX_backends, BPF_F_MMAPABLE);
 
-/* Connections by backend id. Data path; the agent clears an entry before it gives the id away. */
+/* What each backend carries, by its id. Data path; the agent clears an entry before it gives the
+ * id away. */
 TABLE("array", __u32, struct load, loads, MAX_loads, BPF_F_MMAPABLE);
 
 /* Which backend a client was given. Data path; the agent only reads. */
@@ -60,6 +61,12 @@ TABLE("hash", struct name_key, struct name, names, MAX_names, BPF_F_NO_PREALLOC)
 /* How often a reason met someone, by enum reason. Data path. */
 TABLE("percpu_array", __u32, struct reason_count, reasons, MAX_reasons, 0);
 
+/* What each service carries, by its id. Data path; the agent clears an entry likewise. */
+TABLE("percpu_array", __u32, struct counter, counters, MAX_counters, 0);
+
+/* Does somebody listen to `events`? One entry. `tidegate monitor`. */
+TABLE("array", __u32, struct listener, listening, MAX_listening, BPF_F_MMAPABLE);
+
 /* Connections from outside. Data path; the agent only reads. */
 TABLE("array", __u32, struct row, flows, MAX_flows, BPF_F_MMAPABLE);
 
@@ -76,6 +83,24 @@ TABLE("lru_hash", struct fragment_key, struct fragment, fragments, MAX_fragments
 
 /* How fast this node answers packets that end here. Data path. */
 TABLE("percpu_array", __u32, struct allowance, allowances, MAX_allowances, 0);
+
+/* Sizes in octets: pages, a power of two. */
+#define RINGBUF(_name, _leaf) \
+	struct _name##_table_t { \
+		int key; \
+		u32 leaf; \
+		int (*ringbuf_output)(void *, u64, u64); \
+		void *(*ringbuf_reserve)(u64); \
+		void (*ringbuf_discard)(void *, u64); \
+		void (*ringbuf_submit)(void *, u64); \
+		u32 max_entries; \
+	}; \
+	__attribute__((section("maps/ringbuf:" PIN_##_name))) struct _name##_table_t _name = { \
+		.max_entries = MAX_##_name \
+	}
+
+/* What happens, for whoever listens. Data path. */
+RINGBUF(events, struct event);
 
 /* Bandwidth limits by number; 0 is nobody's. Agent: rates; data path: clocks and counts. */
 TABLE("array", __u32, struct limit, limits, MAX_limits, BPF_F_MMAPABLE);

@@ -178,15 +178,60 @@ class MemoryArray:
             raise IndexError(f"{index} + {count} is beyond {self.capacity}")
 
 
+class PerCpu(Protocol):
+    """A table by index whose elements are 64-bit counters, one set for each CPU."""
+
+    def totals(self, index: int) -> tuple[int, ...]:
+        """The counters of an element, each summed over all CPUs."""
+
+    def clear(self, index: int) -> None:
+        """All counters of an element are 0 from now on. Raises OSError."""
+
+
+class KernelPerCpu:
+    """A pinned per-CPU array."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        info = libbpf.map_info(fd)
+        self.capacity = info.max_entries
+        self._words, self._cpus = -(-info.value_size // 8), libbpf.cpus()
+
+    def totals(self, index: int) -> tuple[int, ...]:
+        size = 8 * self._words * self._cpus
+        raw = libbpf.lookup(self._fd, index.to_bytes(4, "little"), size) or bytes(size)
+        words = memoryview(raw).cast("Q")
+        return tuple([sum(words[first :: self._words]) for first in range(self._words)])
+
+    def clear(self, index: int) -> None:
+        libbpf.update(self._fd, index.to_bytes(4, "little"), bytes(8 * self._words * self._cpus))
+
+    def close(self) -> None:
+        """The descriptor goes; the table stays."""
+        libbpf.close(self._fd)
+
+
+class MemoryPerCpu:
+    """The same in memory; `counts` may be set by tests."""
+
+    def __init__(self, words: int) -> None:
+        self.counts: dict[int, tuple[int, ...]] = {}
+        self._nothing = (0,) * words
+
+    def totals(self, index: int) -> tuple[int, ...]:
+        return self.counts.get(index, self._nothing)
+
+    def clear(self, index: int) -> None:
+        self.counts.pop(index, None)
+
+
 def totals(path: Path) -> list[int]:
-    """The counters of a per-CPU array, each summed over all CPUs. Raises OSError."""
-    fd = libbpf.open_pin(str(path))
+    """The counters of a per-CPU array of single ones, summed over all CPUs. Raises OSError."""
+    table = open_per_cpu(path)
     try:
-        size = 8 * libbpf.cpus()
-        keys = (number.to_bytes(4, "little") for number in range(libbpf.map_info(fd).max_entries))
-        return [sum(memoryview(libbpf.lookup(fd, key, size) or b"").cast("Q")) for key in keys]
+        return [table.totals(index)[0] for index in range(table.capacity)]
     finally:
-        libbpf.close(fd)
+        table.close()
 
 
 def open_hash(path: Path) -> KernelHash:
@@ -197,3 +242,8 @@ def open_hash(path: Path) -> KernelHash:
 def open_array(path: Path) -> KernelArray:
     """The array pinned at `path`. Raises OSError."""
     return KernelArray(libbpf.open_pin(str(path)))
+
+
+def open_per_cpu(path: Path) -> KernelPerCpu:
+    """The per-CPU array pinned at `path`. Raises OSError."""
+    return KernelPerCpu(libbpf.open_pin(str(path)))

@@ -6,7 +6,9 @@ import errno
 import select
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
 from pyroute2.netlink.rtnl import (
@@ -23,14 +25,19 @@ __all__ = [
     "Link",
     "NetlinkError",
     "Watch",
+    "Way",
     "addresses",
     "default_devices",
+    "device",
     "devices_to",
     "links",
     "names",
+    "way_to",
+    "wired",
 ]
 
 _ETHERNET = 1  # ARPHRD_ETHER
+_LOCAL_ROUTE = 2  # RTN_LOCAL; linux/rtnetlink.h
 _UNICAST = 1  # RTN_UNICAST
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
@@ -40,6 +47,58 @@ class Held(NamedTuple):
 
     address: bytes
     device: str
+
+
+class Way(NamedTuple):
+    """The device that leads somewhere; `mac` is its own address, zeros where it has none."""
+
+    device: str
+    number: int
+    """Its index."""
+    mac: bytes
+    is_local: bool
+    """The address is this network namespace's own."""
+
+
+def device(name: str) -> Way | None:
+    """A device by its name; None: it is not there. Raises OSError."""
+    with IPRoute() as route:
+        for link in route.get_links():
+            if link.get("ifname") == name:
+                return _leading(link, is_local=False)
+    return None
+
+
+def _leading(link: Any, *, is_local: bool) -> Way:
+    mac = bytes.fromhex((link.get("address") or "00:00:00:00:00:00").replace(":", ""))
+    return Way(link.get("ifname") or "", link["index"], mac[:6].ljust(6, b"\0"), is_local)
+
+
+def wired(paths: Iterable[Path]) -> list[Path]:
+    """Those of the network namespaces that some device of this one leads into (a veth's peer).
+
+    Raises OSError, NetlinkError.
+    """
+    with IPRoute() as route:
+        peers = {link.get("link_netnsid") for link in route.get_links()} - {None}
+        found = []
+        for path in paths:
+            with suppress(OSError), path.open() as namespace:
+                if route.get_netnsid(fd=namespace.fileno())["nsid"] in peers:
+                    found.append(path)
+        return found
+
+
+def way_to(address: str) -> Way | None:
+    """How this network namespace reaches an address; None: not at all. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with IPRoute() as route:
+        try:
+            (found,) = route.route("get", dst=address, family=family)
+        except (NetlinkError, ValueError):
+            return None
+        (link,) = route.get_links(found.get("oif"))
+        return _leading(link, is_local=found["type"] == _LOCAL_ROUTE)
 
 
 def _packed(text: str) -> bytes:

@@ -4,7 +4,7 @@
 #ifndef TIDEGATE_PEER_H
 #define TIDEGATE_PEER_H
 
-#include "service.h"
+#include "counter.h"
 
 static __always_inline bool is_backend_of(const struct peer *peer, const struct addr *address,
 					  __be16 port)
@@ -16,11 +16,6 @@ static __always_inline bool is_frontend_of(const struct peer *peer, const struct
 					   __be16 port)
 {
 	return peer->port && peer->frontend_port == port && same_address(&peer->frontend, address);
-}
-
-static __always_inline struct load *load_of(__u32 backend)
-{
-	return loads.lookup(&backend);
 }
 
 /* The socket no longer talks to its peer. The count belongs to the id's present owner only. */

@@ -43,14 +43,14 @@ static __always_inline int receive_ping(struct __sk_buff *ctx, const struct pkt 
 	if (!vip)
 		return PACKET_NEXT;
 	if (!(vip->flags & VIP_SERVES) || !may_answer(pkt, odd, REASON_NO_BACKEND))
-		return drop(REASON_NO_BACKEND);
+		return lose(ctx, pkt, 0, REASON_NO_BACKEND);
 	to.source = pkt->ends.destination;
 	to.destination = pkt->ends.source;
 	if (odd->icmp != ETH_HLEN + (pkt->v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) ||
 	    !is_way(look_up_way(ctx, pkt, &to, pkt->octets, &fib)))
-		return drop(REASON_NO_ROUTE);
+		return lose(ctx, pkt, 0, REASON_NO_ROUTE);
 	if (!make_reply(ctx, pkt, odd, &to))
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
 	return redirect_to_neighbour(fib.ifindex, NULL, 0, 0);
 }
 

@@ -23,8 +23,9 @@ import msgspec
 from bpf import libbpf
 from bpf.create import create
 from bpf.layout import TABLES
-from bpf.maps import KernelArray, KernelHash, open_array, open_hash
+from bpf.maps import KernelArray, KernelHash, KernelPerCpu, open_array, open_hash, open_per_cpu
 from bpf.module import CompileError, Compiling, Job, Program, Text
+from bpf.ring import Ring
 from bpf.source import joined
 
 BPFFS = Path("/sys/fs/bpf")
@@ -175,13 +176,26 @@ class Pins:
 
     def open_hash(self, name: str) -> KernelHash:
         """A table by key. Raises OSError if it is not there."""
-        return open_hash(self._found(name))
+        return open_hash(self.found(name))
 
     def open_array(self, name: str) -> KernelArray:
         """A table by index. Raises OSError if it is not there."""
-        return open_array(self._found(name))
+        return open_array(self.found(name))
 
-    def _found(self, name: str) -> Path:
+    def open_per_cpu(self, name: str) -> KernelPerCpu:
+        """A table by index, one set of counters a CPU. Raises OSError if it is not there."""
+        return open_per_cpu(self.found(name))
+
+    def open_ring(self, name: str) -> Ring:
+        """A ring buffer. Raises OSError if it is not there."""
+        fd = libbpf.open_pin(str(self.found(name)))
+        try:
+            return Ring(fd)
+        finally:
+            libbpf.close(fd)
+
+    def found(self, name: str) -> Path:
+        """Where a table is. Raises FileNotFoundError."""
         path = self.find_map(name)
         if path is None:
             raise FileNotFoundError(2, f"no map {name} under {self.folder}")
@@ -199,7 +213,8 @@ class Pins:
 
     def remove(self) -> None:
         """Takes all off: links first, so that no hook is left without its maps. Raises OSError."""
-        for folder in (self.links, self.folder / "programs", self.folder / "maps"):
+        left = self.folder.glob("trial-*")  # of an `explain` that was killed
+        for folder in (self.links, self.folder / "programs", self.folder / "maps", *left):
             shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 

@@ -6,6 +6,7 @@
 
 #include "odd.h"
 #include "route.h"
+#include "tell.h"
 #include "tunnel.h"
 
 /* bcc's own declaration lacks an argument (include/uapi/linux/bpf.h has four). */
@@ -71,7 +72,7 @@ static __always_inline bool count_hop(struct __sk_buff *ctx, const struct pkt *p
 static __always_inline int hand_to_stack(struct __sk_buff *ctx, const struct pkt *pkt,
 					 struct ends *to)
 {
-	return rewrite(ctx, pkt, to) ? PACKET_NEXT : drop(REASON_REWRITE);
+	return rewrite(ctx, pkt, to) ? PACKET_NEXT : lose(ctx, pkt, 0, REASON_REWRITE);
 }
 
 /* Octets of the longest IP packet that goes out, since the device takes a merged one apart. */
@@ -103,9 +104,9 @@ static __always_inline int forward(struct __sk_buff *ctx, const struct pkt *pkt,
 		return decline(ctx, REASON_TOO_BIG);
 	}
 	if (!is_way(answer))
-		return drop(REASON_NO_ROUTE);
+		return lose(ctx, pkt, 0, REASON_NO_ROUTE);
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
 	return redirect_to_neighbour(fib.ifindex, NULL, 0, 0);
 }
 
@@ -201,9 +202,9 @@ static __always_inline int wrap(struct __sk_buff *ctx, const struct pkt *pkt,
 		return decline(ctx, REASON_TOO_BIG);
 	}
 	if (!room || !is_way(answer))
-		return drop(REASON_NO_ROUTE);
+		return lose(ctx, pkt, 0, REASON_NO_ROUTE);
 	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, room))
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
 	return redirect_to_neighbour(room->fib.ifindex, NULL, 0, 0);
 }
 

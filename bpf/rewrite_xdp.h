@@ -7,6 +7,7 @@
 
 #include "checksum.h"
 #include "route.h"
+#include "tell.h"
 #include "tunnel.h"
 
 /* UDP: none stays none, and a sum that becomes 0 is written as ffff (RFC 768). */
@@ -111,7 +112,7 @@ static __always_inline int transmit(struct xdp_md *ctx, const struct pkt *pkt,
 	struct ethhdr *frame = reach(ctx, 0, sizeof(*frame));
 
 	if (!frame)
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
 	__builtin_memcpy(frame->h_dest, fib->dmac, ETH_ALEN);
 	__builtin_memcpy(frame->h_source, fib->smac, ETH_ALEN);
 	if (fib->ifindex == pkt->device && returns(pkt))
@@ -132,7 +133,7 @@ static __always_inline int forward(struct xdp_md *ctx, const struct pkt *pkt, st
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !can_send(pkt, fib.ifindex))
 		return PACKET_NEXT;
 	if (!rewrite(ctx, pkt, to) || !count_hop(ctx, pkt))
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
 	return transmit(ctx, pkt, &fib);
 }
 
@@ -217,7 +218,7 @@ static __always_inline int wrap(struct xdp_md *ctx, const struct pkt *pkt, const
 	if (!hop || pkt->octets + outer_size(pkt) > hop->octets)
 		return PACKET_NEXT;
 	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, hop))
-		return drop(REASON_REWRITE);
+		return lose(ctx, pkt, 0, REASON_REWRITE);
 	if (hop->device == pkt->device && returns(pkt))
 		return XDP_TX;
 	return bpf_redirect(hop->device, 0);

@@ -12,7 +12,8 @@
 #include "types.h"
 #include "maps.h"
 #include "reason.h"
-#include "service.h"
+#include "connect.h"
+#include "event.h"
 #include "peer.h"
 
 #define AF_INET 2
@@ -52,80 +53,32 @@ static __always_inline void store_v6(struct bpf_sock_addr *ctx, const struct add
 	ctx->user_port = port;
 }
 
-/* What becomes of a system call; `to` is filled for all but OUTCOME_FOREIGN. */
-enum outcome {
-	OUTCOME_FOREIGN, /* no service's address: none of our business */
-	OUTCOME_BACKEND,
-	OUTCOME_REFUSE,
-	OUTCOME_DROP,
-	OUTCOME_NO_PORT, /* a cluster IP, and no port of its service */
-};
-
-static __always_inline __u32 choose(struct service *service, __u32 id, __u32 view, __u64 netns)
+/* A call of a socket: it was led to a backend, or it met a reason. Counts and tells. */
+static __always_inline void tell_call(const struct bpf_sock_addr *ctx, const struct peer *to,
+				      __u64 netns, __u32 reason)
 {
-	struct affinity_key key = {};
+	struct listener *listener = heard_by();
+	struct event *event;
 
-	if (!service->affinity_seconds)
-		return any_backend(service->view[view]);
-	key.client.word[2] = netns >> 32;
-	key.client.word[3] = netns;
-	key.service = id;
-	key.kind = CLIENT_NETNS;
-	return sticky_backend(&key, service, view, bpf_get_prandom_u32());
-}
-
-/* The frontend at the address and port that `to` names; NULL: no service's. */
-static __always_inline struct frontend *
-frontend_of(const struct bpf_sock_addr *ctx, const struct peer *to, __u64 netns, __u32 *flags)
-{
-	struct frontend_key key = {};
-
-	key.address = to->frontend;
-	key.port = to->frontend_port;
-	key.protocol = ctx->protocol;
-	return find_frontend(&key, netns, flags);
-}
-
-/* Where a new connection to this frontend goes; `flags` are the address's without one. `to` comes
- * zeroed but for the frontend's address and port. */
-static __always_inline int translate(const struct frontend *frontend, __u32 flags, struct peer *to,
-				     __u64 netns)
-{
-	struct service *service;
-	struct backend *backend;
-	__u32 view, id;
-	__u64 list;
-
-	if (!frontend)
-		return is_services_own(flags) ? OUTCOME_NO_PORT : OUTCOME_FOREIGN;
-	id = frontend->service;
-	service = services.lookup(&id);
-	if (!service)
-		return OUTCOME_FOREIGN;
-	to->service = id;
-	to->flags = frontend->flags & FRONTEND_RANGES ? PEER_RANGES : 0;
-	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_INSIDE;
-	list = service->view[view];
-	if (!view_count(list))
-		return view_empty(list) == EMPTY_DROP ? OUTCOME_DROP : OUTCOME_REFUSE;
-	to->backend = choose(service, id, view, netns);
-	id = to->backend;
-	backend = backends.lookup(&id);
-	if (!backend)
-		return OUTCOME_REFUSE;
-	to->address = backend->address;
-	to->port = backend->port;
-	to->generation = backend->generation;
-	return OUTCOME_BACKEND;
-}
-
-/* A peer that nothing reaches: the address stays the service's, `guard` discards. */
-static __always_inline void into_the_void(struct peer *to)
-{
-	to->address = to->frontend;
-	to->port = to->frontend_port;
-	to->backend = 0;
-	to->flags = PEER_DROP;
+	if (reason)
+		count_refusal(to->service);
+	else
+		count_socket(to->service);
+	if (!listener || (!reason && !is_sampled(listener)))
+		return;
+	event = begin_event(listener, reason ? EVENT_DROP : EVENT_CONNECT, HOOK_SOCKET);
+	if (!event)
+		return;
+	event->netns = netns;
+	event->destination = to->frontend;
+	event->destination_port = to->frontend_port;
+	event->backend = to->address;
+	event->backend_port = to->port;
+	event->service = to->service;
+	event->id = to->backend;
+	event->protocol = ctx->protocol;
+	event->reason = reason;
+	end_event(event);
 }
 
 static __always_inline bool is_ours(const struct bpf_sock_addr *ctx)
@@ -142,21 +95,27 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, struct peer *to
 
 	if (!ctx->sk)
 		return SOCK_PROCEED;
-	frontend = frontend_of(ctx, to, netns, &flags);
+	frontend = frontend_of(ctx->protocol, to, netns, &flags);
 	switch (translate(frontend, flags, to, netns)) {
 	case OUTCOME_FOREIGN:
 		forget_connected(ctx->sk);
 		return SOCK_PROCEED;
 	case OUTCOME_REFUSE:
+		tell_call(ctx, to, netns, REASON_NO_BACKEND);
 		return refuse(REASON_NO_BACKEND);
 	case OUTCOME_NO_PORT:
+		tell_call(ctx, to, netns, REASON_NO_SERVICE_PORT);
 		return refuse(REASON_NO_SERVICE_PORT);
 	case OUTCOME_DROP:
 		into_the_void(to);
 		break;
 	}
-	if (!remember_connected(ctx->sk, to))
+	if (!remember_connected(ctx->sk, to)) {
+		tell_call(ctx, to, netns, REASON_NO_MEMORY);
 		return refuse(REASON_NO_MEMORY);
+	}
+	if (to->backend)
+		tell_call(ctx, to, netns, REASON_NONE);
 	return SOCK_PROCEED;
 }
 
@@ -222,7 +181,7 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, struct peer *to
 
 	if (!ctx->sk)
 		return SOCK_PROCEED;
-	frontend = frontend_of(ctx, to, netns, &flags);
+	frontend = frontend_of(ctx->protocol, to, netns, &flags);
 	peers = unconnected.sk_storage_get(ctx->sk, 0, 0);
 	if (peers && frontend && same_as_before(peers, frontend, to))
 		return SOCK_PROCEED;
@@ -234,17 +193,23 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, struct peer *to
 			stale->port = 0;
 		return SOCK_PROCEED;
 	case OUTCOME_REFUSE:
+		tell_call(ctx, to, netns, REASON_NO_BACKEND);
 		return refuse(REASON_NO_BACKEND);
 	case OUTCOME_NO_PORT:
+		tell_call(ctx, to, netns, REASON_NO_SERVICE_PORT);
 		return refuse(REASON_NO_SERVICE_PORT);
 	case OUTCOME_DROP:
 		into_the_void(to);
 		break;
 	}
 	peers = unconnected.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!peers)
+	if (!peers) {
+		tell_call(ctx, to, netns, REASON_NO_MEMORY);
 		return refuse(REASON_NO_MEMORY);
+	}
 	remember_unconnected(peers, to);
+	if (to->backend)
+		tell_call(ctx, to, netns, REASON_NONE);
 	return SOCK_PROCEED;
 }
 
@@ -334,8 +299,9 @@ int sock_release(struct bpf_sock *ctx)
 struct packet {
 	struct addr source;
 	struct addr destination;
+	__be16 source_port;
 	__be16 port; /* of the destination */
-	__u16 pad;
+	__u32 protocol;
 };
 
 /* False: not TCP or UDP right behind the IP header, so no doing of ours. */
@@ -365,7 +331,37 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *pa
 	}
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
 		return false;
-	return !bpf_skb_load_bytes(skb, offset + 2, &packet->port, sizeof(packet->port));
+	packet->protocol = protocol;
+	return !bpf_skb_load_bytes(skb, offset, &packet->source_port, 4);
+}
+
+/* The packet is discarded. Counts and tells. */
+static __always_inline void tell_discard(const struct __sk_buff *skb, const struct packet *packet,
+					 const struct peer *peer, __u32 reason)
+{
+	struct listener *listener = heard_by();
+	struct event *event;
+
+	count_refusal(peer->service);
+	if (!listener)
+		return;
+	event = begin_event(listener, EVENT_DROP, HOOK_SOCKET);
+	if (!event)
+		return;
+	event->source = packet->source;
+	event->source_port = packet->source_port;
+	event->destination = peer->frontend;
+	event->destination_port = peer->frontend_port;
+	if (peer->backend) {
+		event->backend = peer->address;
+		event->backend_port = peer->port;
+	}
+	event->service = peer->service;
+	event->id = peer->backend;
+	event->octets = skb->len;
+	event->protocol = packet->protocol;
+	event->reason = reason;
+	end_event(event);
 }
 
 /* Egress of this cgroup's sockets. Source ranges are judged here and not at connect(), because
@@ -384,9 +380,13 @@ int guard(struct __sk_buff *skb)
 	peer = peer_of(sk, &packet.destination, packet.port);
 	if (!peer)
 		return SKB_PASS;
-	if (peer->flags & PEER_DROP)
+	if (peer->flags & PEER_DROP) {
+		tell_discard(skb, &packet, peer, REASON_NO_LOCAL_BACKEND);
 		return discard(REASON_NO_LOCAL_BACKEND);
-	if (peer->flags & PEER_RANGES && !in_ranges(peer->service, &packet.source))
+	}
+	if (peer->flags & PEER_RANGES && !in_ranges(peer->service, &packet.source)) {
+		tell_discard(skb, &packet, peer, REASON_SOURCE_RANGE);
 		return discard(REASON_SOURCE_RANGE);
+	}
 	return SKB_PASS;
 }

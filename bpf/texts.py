@@ -33,6 +33,8 @@ SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
 POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name not in _OUTSIDE)))
 XDP = Text("xdp.c", (LB_XDP,))
+EXPLAIN = Text("explain.c", (Program("explain_connect", _SCHED_CLS, -1),))
+"""Attached nowhere: for `bpf.trial`."""
 
 EDT_NAME = Program("edt_name", _SCHED_CLS, -1)
 EDT_POD = Program("edt_pod", _SCHED_CLS, -1)

@@ -106,10 +106,14 @@ struct backend {
 	__u16 zone; /* in `names`, 0: unknown */
 };
 
-/* Connections through sockets: open now = opened - closed. */
+/* What a backend had to carry. Of sockets: open now = opened - closed. From outside: packets and
+ * octets are those of flows that have left `flows`; the others count there. */
 struct load {
 	__u64 opened;
 	__u64 closed;
+	__u64 flows; /* begun */
+	__u64 packets;
+	__u64 octets; /* of IP packets, both ways */
 };
 
 enum client_kind {
@@ -384,5 +388,6 @@ struct reason_count {
 };
 
 #include "limits.h"
+#include "seen.h"
 
 #endif

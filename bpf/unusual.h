@@ -29,7 +29,8 @@ int lb_odd_in(struct __sk_buff *ctx)
 		return PACKET_NEXT;
 	}
 	if (odd.part == PART_LATER && !find_ports(&pkt, &odd))
-		return find_vip(&pkt.ends.destination) ? drop(REASON_FRAGMENT) : PACKET_NEXT;
+		return find_vip(&pkt.ends.destination) ? lose(ctx, &pkt, 0, REASON_FRAGMENT)
+						       : PACKET_NEXT;
 	if (odd.part == PART_FIRST)
 		keep_ports(&pkt, &odd);
 	note(ctx, &pkt);

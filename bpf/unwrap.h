@@ -85,8 +85,10 @@ static __always_inline struct flow *handed_over(struct __sk_buff *ctx, const str
 	if (flow)
 		flow->state = FLOW_FREE;
 	flow = begin(ctx, pkt, backend, 0);
-	if (flow)
-		flow->mode = FORWARDING_DSR;
+	if (!flow)
+		return NULL;
+	flow->mode = FORWARDING_DSR;
+	tell_flow(ctx, pkt, flow);
 	return flow;
 }
 
@@ -109,13 +111,16 @@ static __always_inline bool unwrap(struct __sk_buff *ctx, int *verdict)
 	}
 	frontend = read_packet(ctx, &pkt) ? served(&pkt) : NULL;
 	if (!frontend) {
-		*verdict = drop(REASON_NOT_SERVED);
+		*verdict = lose(ctx, &pkt, 0, REASON_NOT_SERVED);
 		return true;
 	}
 	backend.views = BACKEND_HERE;
 	backend.service = frontend->service;
 	flow = handed_over(ctx, &pkt, &backend);
-	*verdict = flow ? send(ctx, &pkt, flow, SIDE_CLIENT) : drop(REASON_NO_PORT);
+	if (flow)
+		*verdict = send(ctx, &pkt, flow, SIDE_CLIENT);
+	else
+		*verdict = lose(ctx, &pkt, backend.service, REASON_NO_PORT);
 	return true;
 }
 

@@ -18,7 +18,7 @@ from typing import Any
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.texts import LB, POD, SOCK, XDP
-from lb.address import Address, Family, family
+from lb.address import Address, Family, family, show
 from lb.api import Server
 from lb.config import Settings
 from lb.controller import Controller
@@ -129,6 +129,7 @@ class Agent:
         self._neighbours.start()
         self._ports.start(self._metrics())
         self._events.record(of_node(self._settings.node_name, "Starting"))
+        self._serve_page()
         for target, name in (
             (self._watch_devices, "devices"),
             (self._begin, "begin"),
@@ -156,9 +157,21 @@ class Agent:
     def _open_door(self) -> Server:
         path = self._settings.api_socket
         try:
-            return Server(path, {"/status": self._status, "/verify": self._verify})
+            return Server(
+                path,
+                {"/status": self._status, "/verify": self._verify, "/pods": self._pods_by_address},
+            )
         except OSError as error:
             raise KernelRefused(f"--api-socket {path}: {error.strerror or error}") from error
+
+    def _serve_page(self) -> None:
+        if self._settings.page is not None:
+            from lb.page.facts import Facts  # noqa: PLC0415 - who switched it off pays not
+            from lb.page.server import serve  # noqa: PLC0415
+
+            pins, kept = self._settings.bpffs, self._settings.program_cache
+            facts = Facts(pins, self._settings.api_socket, lambda: self._status({}), kept)
+            serve(self._settings.page, facts)
 
     def _metrics(self) -> Answer | None:
         if self._settings.metrics is None:
@@ -169,11 +182,16 @@ class Agent:
         from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
+        from lb.see.metrics import TrafficCollector  # noqa: PLC0415
+
         tidegate = TidegateCollector(
             self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
         )
+        flows, listening = self._pins.open_array("flows"), self._pins.open_array("listening")
+        limit = self._settings.metrics_series
         scrape = scraper(
             tidegate,
+            TrafficCollector(self.controller, flows, listening, limit=limit),
             KubeProxyCollector(self.controller, self._ports.asked, self._api),
             LimitsCollector(self._bandwidth.rows),
         )
@@ -314,6 +332,10 @@ class Agent:
     def _hooks(self) -> dict[str, bool]:
         links, cgroup = self._pins.links, self._settings.cgroup
         return {hook.name: is_attached(hook, links, cgroup) for hook in SOCKET_HOOKS}
+
+    def _pods_by_address(self, _: dict[str, str]) -> dict[str, str]:
+        with self.controller.lock:
+            return {show(address): pod for address, pod in self.controller.store.pods()}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
         detached = self._devices.detached() + self._xdp.detached()

@@ -19,6 +19,7 @@ from lb.config import (
     Settings,
     node_ips,
     node_name,
+    page_address,
     pod_devices,
     ring_slots,
     table_sizes,
@@ -35,6 +36,7 @@ from lb.options import (
     API_SOCKET,
     BPFFS,
     CGROUP,
+    PROGRAM_CACHE,
     default_cgroup,
     kube_proxy_flags,
     optional_value,
@@ -120,12 +122,7 @@ def _later(function: Any) -> Any:
     help="To backends of other nodes: in this node's name, or so that they answer the client "
     "themselves; hybrid does that for TCP.",
 )
-@click.option(
-    "--program-cache",
-    default="/var/cache/tidegate",
-    show_default=True,
-    help="Folder for what the compiler made, so that the next start is quick; empty: none.",
-)
+@PROGRAM_CACHE
 @click.option(
     "--repair-interval",
     type=click.FloatRange(0),
@@ -141,6 +138,18 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="What becomes of rules that kube-proxy left on this node once all services are served; "
     "auto: remove them if services come from an API server.",
+)
+@click.option(
+    "--page-bind-address",
+    default="",
+    metavar="ADDRESS:PORT",
+    help="Where a page for the browser is served, on loopback only.  [default: nowhere]",
+)
+@click.option(
+    "--metrics-series",
+    default=10_000,
+    show_default=True,
+    help="Services and backends with counters of their own among the metrics.",
 )
 @CGROUP
 @BPFFS
@@ -324,6 +333,8 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         master=flags["master"],
         node_name=node_name(override, os.uname().nodename),
         node_ips=node_ips(flags["node_ip"]),
+        page=page_address(flags["page_bind_address"]),
+        metrics_series=flags["metrics_series"],
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
         pod_devices=pod_devices(flags["pod_devices"]),
         forwarding=Way(flags["forwarding"]),

@@ -6,43 +6,18 @@ An error is one line on standard error.
 
 from __future__ import annotations
 
-import functools
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from lb import __version__
 from lb.agent_command import agent
-from lb.errors import TidegateError
+from lb.answering import answers as _answers
+from lb.answering import print_json as _json
 from lb.options import API_SOCKET, BPFFS, CGROUP, OUTPUT, default_cgroup
 from lb.reading import KUBE_PROXY
-
-
-def _answers(function: Callable[..., int]) -> Callable[..., None]:
-    """The function's result is the exit status; its errors are one line each."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            status = function(*args, **kwargs)
-        except TidegateError as error:
-            click.echo(f"tidegate: {error}", err=True)
-            sys.exit(error.status)
-        except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            click.echo(f"tidegate:{where} {error.strerror or error}", err=True)
-            sys.exit(2)
-        sys.exit(status)
-
-    return wrapped
-
-
-def _json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
+from lb.see.commands import COMMANDS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,7 +26,8 @@ def tidegate() -> None:
     """A Kubernetes service load balancer that lives in the kernel."""
 
 
-tidegate.add_command(agent)
+for command in (agent, *COMMANDS):
+    tidegate.add_command(command)
 
 
 @tidegate.command()
@@ -97,11 +73,13 @@ def check(cgroup: Path | None, bpffs: Path, api_socket: Path, output: str) -> in
 SHOWN = {
     "services": {
         "service": "SERVICE", "type": "TYPE", "frontend": "FRONTEND", "backend": "BACKENDS",
-        "state": "STATE",
+        "state": "STATE", "connections_total": "CONNECTIONS", "packets": "PACKETS",
+        "bytes": "BYTES", "refusals": "REFUSED",
     },
     "backends": {
         "service": "SERVICE", "backend": "BACKEND", "state": "STATE",
         "takes_new_connections": "NEW", "connections": "OPEN", "connections_total": "TOTAL",
+        "packets": "PACKETS", "bytes": "BYTES",
         "node": "NODE", "zone": "ZONE",
     },
     "affinity": {

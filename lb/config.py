@@ -5,6 +5,7 @@ Not for parsing a command line (`lb.cli`): only for what the values mean and whi
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Mapping
@@ -47,6 +48,16 @@ def listen(text: str, flag: str) -> Listen | None:
     return Listen(show(parse(address.strip("[]"))), int(port))
 
 
+def page_address(text: str) -> Listen | None:
+    """As `listen`, on loopback only, since the page has no password. Raises BadInput."""
+    at = listen(text, "--page-bind-address")
+    if at is not None and not ipaddress.ip_address(at.address).is_loopback:
+        raise BadInput(
+            f"--page-bind-address: {at.address} is not on loopback, and the page has no password"
+        )
+    return at
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an agent is told."""
 
@@ -69,6 +80,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     takes_over: bool = False
     """Are the rules that kube-proxy left removed once all is applied?"""
     """Where metrics are served; None: nowhere."""
+    page: Listen | None = None
+    """Where the page is served, on loopback; None: nowhere."""
+    metrics_series: int = 10_000
+    """Services and backends with counters of their own among the metrics."""
     healthz: Listen | None = None
     """Where `/healthz` and `/livez` are served; None: nowhere."""
     must_listen: bool = False
@@ -172,6 +187,7 @@ def table_sizes(given: Mapping[str, int]) -> dict[str, int]:
     fits["loads"], fits["vips"] = fits["backends"], fits["frontends"]
     # Beside the node's own there, every service's cluster IP.
     fits["addresses"] += fits["services"] - SIZES["services"]
+    fits["counters"] = fits["services"]
     fits["limit_names"] = fits["limits"]
     # A service has a name in each family, and nodes and zones have theirs.
     fits["names"] = fits["services"] + 32768

@@ -17,9 +17,11 @@ from lb.plan import Unit
 
 PIECE = 1024
 """Rows to read at once: the whole table is 14 MB."""
-_TAGS = slice(8, 72)
+_AT = {field.name: field.offset for field in Row.FIELDS}
+_TAGS = slice(_AT["forth"], _AT["flow"])
 """Where in struct row its tags lie, those of both ways."""
-_FLOWS = 72
+FLOWS = _AT["flow"]
+"""Where in struct row its flows begin."""
 _FREE = bytes(_TAGS.stop - _TAGS.start)
 _SECOND = 10**9
 
@@ -35,6 +37,11 @@ def timeout(protocol: int, state: int) -> int:
             return FlowTimeout.NEW
 
 
+def is_unused(raw: bytes, start: int) -> bool:
+    """Was there never a flow in the row that begins at `start`? Cheap, and true of most."""
+    return raw[start + _TAGS.start : start + _TAGS.stop] == _FREE
+
+
 def alive(raw: bytes, now: int) -> Iterator[Flow]:
     """The flows in whole rows of the table that a packet would still find, in no order.
 
@@ -42,8 +49,7 @@ def alive(raw: bytes, now: int) -> Iterator[Flow]:
     Raises struct.error if `raw` ends in the midst of a row.
     """
     for start in range(0, len(raw), Row.SIZE):
-        tags = raw[start + _TAGS.start : start + _TAGS.stop]
-        if tags == _FREE:  # cheap: most are
+        if is_unused(raw, start):
             continue
         row = Row.unpack(raw[start : start + Row.SIZE])
         for way in range(RowSize.WAYS):

@@ -27,10 +27,10 @@ def rows(what: str, bpffs: Path, api_socket: Path) -> list[dict[str, Any]]:  # n
         tables = in_kernel(pins)
         match what:
             case "services":
-                failing = _failing(bpffs, api_socket)
-                return show.services(tables, pins.open_hash("addresses"), failing)
+                failing, flows = _failing(bpffs, api_socket), pins.open_array("flows")
+                return show.services(tables, pins.open_hash("addresses"), failing, flows)
             case "backends":
-                return show.backends(tables)
+                return show.backends(tables, pins.open_array("flows"))
             case "affinity":
                 return show.affinity(tables, pins.open_hash("affinity"))
             case "flows":

@@ -42,6 +42,12 @@ OUTPUT = click.option(
     show_default=True,
     help="How to print.",
 )
+PROGRAM_CACHE = click.option(
+    "--program-cache",
+    default="/var/cache/tidegate",
+    show_default=True,
+    help="Folder for what the compiler made, so that the next start is quick; empty: none.",
+)
 
 _TYPES = {Kind.BOOL: click.BOOL, Kind.INT: click.INT, Kind.NUMBER: click.FLOAT}
 

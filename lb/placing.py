@@ -38,7 +38,7 @@ OWNER = 24
 EMPTY: tuple[int, int, int] = (Empty.REFUSE, Empty.REFUSE, Empty.REFUSE)
 """The views of a service id that is free."""
 
-_NOTHING = Load(0, 0).pack()
+_NOTHING = bytes(Load.SIZE)
 
 Where = tuple[Address, int]
 """Address and port of a backend within its unit."""
@@ -100,6 +100,8 @@ class Placer:
         if service is None:
             raise full("services", self.services.capacity)
         before = ServiceRecord.unpack(self.tables.services.read(service)[: ServiceRecord.SIZE])
+        if before.affinity_epoch:  # the id had an owner
+            self.tables.counters.clear(service)
         # Another epoch than the id's last owner had: its clients are not remembered.
         epoch = (before.affinity_epoch + 1) & 0xFFFFFFFF
         return Placed(service, affinity=epoch << 32)

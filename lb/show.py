@@ -5,8 +5,9 @@ Rows are plain dictionaries; the contract names their fields. Reads only.
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,9 +25,11 @@ from bpf.layout import (
     NameKind,
     NodeAddress,
     Reason,
+    RowSize,
     Scope,
 )
-from bpf.maps import Array, Hash, totals
+from bpf.layout import Backend as BackendRecord
+from bpf.maps import Array, Hash, open_array, totals
 from bpf.pins import Pins
 from lb import direct
 from lb import flows as remembered
@@ -36,6 +39,7 @@ from lb.placing import Placed, Spot, Where
 from lb.plan import VIEWS, Backend, Plan, Unit
 from lb.restore import restore
 from lb.tables import Tables, room
+from lb.traffic import Carried, Present, of_backend, of_service, pieces, present
 
 Row = dict[str, Any]
 
@@ -48,9 +52,15 @@ TYPES = {
 }
 
 
-def services(tables: Tables, addresses: Hash | None, failing: Sequence[Row] = ()) -> list[Row]:
+def services(
+    tables: Tables,
+    addresses: Hash | None,
+    failing: Sequence[Row] = (),
+    flows: Array | None = None,
+) -> list[Row]:
     """One row a service port, both families in it. `failing` is the agent's list, if it runs."""
     found = restore(tables)
+    there = _present(flows)
     node = _node_port_addresses(addresses)
     rows: dict[tuple[str, str, str, str], Row] = {}
     for unit in sorted(found.units):
@@ -59,7 +69,11 @@ def services(tables: Tables, addresses: Hash | None, failing: Sequence[Row] = ()
             continue
         row = rows.setdefault(_key(unit), _empty_row(unit))
         row["frontends"] += _frontends(placed.plan, unit, node)
-        row["backends"] += [_backend(one) for one in placed.plan.backends]
+        row["backends"] += [
+            _backend(one) | _carried_by(tables, placed, one, there) for one in placed.plan.backends
+        ]
+        for field, count in _counts(of_service(tables.counters, placed.service, there)).items():
+            row[field] += count
     for one in failing:
         key = (one["namespace"], one["name"], one["port_name"], one["protocol"])
         row = rows.setdefault(key, dict(zip(_NAMED, key, strict=True)) | _nothing())
@@ -75,7 +89,34 @@ def _key(unit: Unit) -> tuple[str, str, str, str]:
 
 
 def _nothing() -> Row:
-    return {"frontends": [], "backends": [], "state": "applied"}
+    return {"frontends": [], "backends": [], "state": "applied", **_counts(Carried())}
+
+
+def _present(flows: Array | None) -> Present:
+    return present(pieces(flows) if flows is not None else (), time.monotonic_ns())
+
+
+def _counts(carried: Carried) -> dict[str, int]:
+    """As rows of services have them; packets and bytes are those of traffic from outside."""
+    return {
+        "connections_total": carried.connections,
+        "packets": carried.packets,
+        "bytes": carried.octets,
+        "refusals": carried.refusals,
+    }
+
+
+def _carried_by(tables: Tables, placed: Placed, one: Backend, there: Present) -> dict[str, int]:
+    spot = placed.backends[one.address, one.port]
+    load = Load.unpack(tables.loads.read(spot.id))
+    record = BackendRecord.unpack(tables.backends.read(spot.id))
+    carried = of_backend(load, spot.id, record.generation, there)
+    return {
+        "connections": carried.open,
+        "connections_total": carried.connections,
+        "packets": carried.packets,
+        "bytes": carried.octets,
+    }
 
 
 def _empty_row(unit: Unit) -> Row:
@@ -118,27 +159,26 @@ def _backend(one: Backend) -> Row:
     }
 
 
-def backends(tables: Tables) -> list[Row]:
-    """One row a backend of a service, with its connections through sockets."""
+def backends(tables: Tables, flows: Array | None = None) -> list[Row]:
+    """One row a backend of a service, with what it carries."""
     found = restore(tables)
+    there = _present(flows)
     rows = []
     for unit in sorted(found.units):
         placed = found.units[unit]
         for one in placed.plan.backends if placed.plan is not None else ():
             spot = placed.backends[one.address, one.port]
-            rows.append(_backend_row(tables, unit, one, spot))
+            counts = _carried_by(tables, placed, one, there)
+            rows.append(_backend_row(unit, one, spot) | counts)
     return rows
 
 
-def _backend_row(tables: Tables, unit: Unit, one: Backend, spot: Spot) -> Row:
-    load = Load.unpack(tables.loads.read(spot.id))
+def _backend_row(unit: Unit, one: Backend, spot: Spot) -> Row:
     return {
         **dict(zip(_NAMED, _key(unit), strict=True)),
         **_backend(one),
         "id": spot.id,
         "takes_new_connections": one.views & VIEWS != 0,
-        "connections": max(0, load.opened - load.closed),
-        "connections_total": load.opened,
     }
 
 
@@ -173,12 +213,12 @@ def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
     age = (now - memory.used) / 1e9
     if memory.epoch != epoch or age >= seconds:
         return None
-    cookie = int.from_bytes(where.client[8:], "big")
+    high, low = struct.unpack_from("<II", where.client, 8)  # as bpf/connect.h puts them
     client = show(Address(where.client))
     return {
         **dict(zip(_NAMED, _key(unit), strict=True)),
         "family": unit.family.label,
-        "client": f"netns:{cookie}" if where.kind == ClientKind.NETNS else client,
+        "client": f"netns:{high << 32 | low}" if where.kind == ClientKind.NETNS else client,
         "backend": show_port(*place),
         "seconds_left": round(seconds - age),
     }
@@ -187,7 +227,7 @@ def _affinity_row(  # noqa: PLR0913, PLR0917 - a join of five tables
 def flows(table: Array, names: Hash) -> list[Row]:
     """One row a connection from outside that is alive, by client."""
     now = time.monotonic_ns()
-    found = [flow for piece in _pieces(table) for flow in remembered.alive(piece, now)]
+    found = [flow for piece in pieces(table) for flow in remembered.alive(piece, now)]
     return remembered.rows(found, _units(names), now)
 
 
@@ -223,11 +263,6 @@ def _asked_at(placed: Placed, own: Sequence[Address]) -> tuple[direct.Place, ...
     return tuple(places)
 
 
-def _pieces(table: Array) -> Iterator[bytes]:
-    for first in range(0, table.capacity, remembered.PIECE):
-        yield table.read(first, min(remembered.PIECE, table.capacity - first))
-
-
 def _units(names: Hash) -> dict[int, Unit]:
     """By service id. What is no name of a unit is left out."""
     units = {}
@@ -248,7 +283,12 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
         "rings": sum((placed.ring & 0xFFFFFFFF) + 1 >> 1 for placed in found.units.values()),
         "backends": sum(len(placed.backends) for placed in found.units.values()),
     }
-    used["loads"] = used["backends"]
+    used["loads"], used["counters"] = used["backends"], used["services"]
+    flows = pins.find_map("flows")
+    if flows is not None:
+        now = time.monotonic_ns()
+        read = pieces(open_array(flows))
+        used["flows"] = sum(1 for piece in read for _ in remembered.alive(piece, now))
     rows = []
     for name, table in TABLES.items():
         path = pins.find_map(name)
@@ -264,7 +304,7 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
                 "map": name,
                 "kind": table.kind,
                 "entries": entries,
-                "capacity": room(name, info.max_entries) if table.kind != "sk_storage" else None,
+                "capacity": _capacity(name, table.kind, info.max_entries),
                 "entry_bytes": info.key_size + info.value_size,
                 "memory_bytes": libbpf.locked_memory(fd),
                 "id": info.id,
@@ -272,6 +312,13 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
         )
         libbpf.close(fd)
     return rows
+
+
+def _capacity(name: str, kind: str, entries: int) -> int | None:
+    """How many fit; None for what has no such number."""
+    if kind in ("sk_storage", "ringbuf"):
+        return None
+    return room(name, entries) * (RowSize.WAYS if name == "flows" else 1)
 
 
 def drops(pins: Pins) -> list[Row]:

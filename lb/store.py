@@ -6,7 +6,7 @@ may come before its service, and leave after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lb.address import Address, Family, Prefix
@@ -99,6 +99,13 @@ class Store:
     def slices(self, name: ServiceName) -> tuple[EndpointSlice, ...]:
         """All slices of a service, in the order of their names."""
         return tuple([self._slices[one] for one in self._of_service.get(name, ())])
+
+    def pods(self) -> Iterator[tuple[Address, str]]:
+        """Addresses of endpoints, and the pods behind them as NAMESPACE/NAME."""
+        for one in self._slices.values():
+            for endpoint, pod in zip(one.endpoints, one.pod_names.split("\n"), strict=False):
+                if pod:
+                    yield endpoint.address, f"{one.name.namespace}/{pod}"
 
     def service_cidrs(self) -> frozenset[Prefix]:
         """Where cluster IPs are taken from."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bpf import layout
-from bpf.maps import Array, Hash, MemoryArray, MemoryHash
+from bpf.maps import Array, Hash, MemoryArray, MemoryHash, MemoryPerCpu, PerCpu
 from bpf.pins import Pins
 
 SIZES = {
@@ -18,6 +18,9 @@ SIZES = {
     "loads": 262144,
     "affinity": 65536,
     "flows": 16384,
+    "counters": 32768,
+    "listening": 1,
+    "events": 262144,
     "dsr_flows": 131072,
     "hops": 262144,
     "scratches": 1,
@@ -38,9 +41,9 @@ SIZES = {
     "unconnected": 1,
 }
 """How much fits by default, in entries; of slots in lines of 16, of rings in
-pairs of slots, of flows in rows of 8. Those of sockets have no size."""
+pairs of slots, of flows in rows of 8; of events in octets. Those of sockets have no size."""
 
-NUMBERED = frozenset(("services", "backends", "loads", "slots", "rings", "limits"))
+NUMBERED = frozenset(("services", "backends", "loads", "counters", "slots", "rings", "limits"))
 """Arrays whose element 0 stands for nobody: they are one longer than what fits."""
 
 PER_ENTRY = {"slots": layout.Line.SLOTS, "rings": 2}
@@ -76,6 +79,7 @@ class Tables:
     ranges: Hash
     names: Hash
     vips: Hash
+    counters: PerCpu = field(default_factory=lambda: MemoryPerCpu(layout.Counter.SIZE // 8))
 
 
 def in_kernel(pins: Pins) -> Tables:
@@ -90,6 +94,7 @@ def in_kernel(pins: Pins) -> Tables:
         ranges=pins.open_hash("ranges"),
         names=pins.open_hash("names"),
         vips=pins.open_hash("vips"),
+        counters=pins.open_per_cpu("counters"),
     )
 
 

@@ -77,6 +77,9 @@ def flattened(what: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:  #
             return rows
 
 
+_COUNTS = ("connections_total", "packets", "bytes", "refusals")
+
+
 def _service(row: dict[str, Any]) -> dict[str, Any]:
     state = row["state"] + (f": {row['error']}" if "error" in row else "")
     return {
@@ -88,4 +91,5 @@ def _service(row: dict[str, Any]) -> dict[str, Any]:
             for one in row["backends"]
         ],
         "state": state,
+        **{field: row.get(field) for field in _COUNTS},
     }

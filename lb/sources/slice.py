@@ -43,7 +43,7 @@ def endpoint_slice(
         notes.add(f"addressType is {shown}", wrong=not fqdn)
         return None
     annotations = item.metadata.annotations
-    endpoints, pods = _endpoints(item.endpoints or [], own, notes)
+    endpoints, pods, names = _endpoints(item.endpoints or [], own, notes)
     return EndpointSlice(
         name=name,
         service=ServiceName(name.namespace, intern(labels.service)),
@@ -51,6 +51,7 @@ def endpoint_slice(
         ports=_ports(item.ports or [], notes),
         endpoints=endpoints,
         pods=pods,
+        pod_names=names,
         trigger_time=trigger_time(annotations.trigger_time) if annotations is not None else 0.0,
     )
 
@@ -88,9 +89,9 @@ def _ports(items: list[objects.EndpointPort], notes: Notes) -> tuple[SlicePort, 
 
 def _endpoints(
     items: list[objects.Endpoint], own: Family, notes: Notes
-) -> tuple[tuple[Endpoint, ...], bytes]:
-    """The endpoints that can be reached, in the slice's order, and their pods."""
-    endpoints = []
+) -> tuple[tuple[Endpoint, ...], bytes, str]:
+    """The endpoints that can be reached, in the slice's order, their pods, and those' names."""
+    endpoints, names = [], []
     pods = array("I")
     for i, item in enumerate(items):
         try:
@@ -107,6 +108,7 @@ def _endpoints(
         target = item.target_ref
         is_pod = target is not None and target.kind == "Pod" and target.name
         pods.append(crc32(target.name.encode()) if target and target.name and is_pod else 0)
+        names.append(target.name if target and target.name and is_pod else "")
         conditions = item.conditions or _ALWAYS
         hints = item.hints
         endpoints.append(
@@ -121,7 +123,11 @@ def _endpoints(
                 _names(hints.for_nodes) if hints is not None and hints.for_nodes else (),
             )
         )
-    return tuple(endpoints), pods.tobytes() if any(pods) else b""
+    return (
+        tuple(endpoints),
+        pods.tobytes() if any(pods) else b"",
+        "\n".join(names) if any(names) else "",
+    )
 
 
 def _names(hints: list[objects.Hint]) -> tuple[str, ...]:

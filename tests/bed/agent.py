@@ -118,11 +118,16 @@ class Agent:
         self, *args: str, check: bool = True, timeout: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of the CLI on this node, told where this agent's things are."""
+        both = ["--bpffs", str(self.bpffs), "--api-socket", str(self.api_socket)]
         where = {
             "check": ["--bpffs", str(self.bpffs), "--cgroup", str(self.group)],
             "cleanup": ["--bpffs", str(self.bpffs), "--cgroup", str(self.group)],
             "plan": [],
             "show": ["--bpffs", str(self.bpffs)],
+            "monitor": both,
+            "explain": [*both, "--program-cache", str(PROGRAMS)],
+            "top": both,
+            "sysdump": both,
         }.get(args[0], ["--api-socket", str(self.api_socket)])
         return self.node.run(*command(), *args, *where, check=check, timeout=timeout)
 

@@ -80,6 +80,7 @@ def endpoint(
     terminating: bool | None = None,
     zone_hints: Iterable[str] = (),
     node_hints: Iterable[str] = (),
+    pod: str | None = None,
 ) -> Manifest:
     """One endpoint of a slice; a condition of None is left out."""
     hints = _given(
@@ -92,6 +93,7 @@ def endpoint(
         nodeName=node,
         zone=zone,
         hints=hints or None,
+        targetRef=None if pod is None else {"kind": "Pod", "name": pod, "namespace": "default"},
     )
 
 

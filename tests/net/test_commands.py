@@ -239,7 +239,12 @@ def test_plan(world: World, web: Pair) -> None:
 
     def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
-            row | {"frontends": [f for f in row["frontends"] if f["type"] != "NodePort"]}
+            {
+                "name": row["name"],
+                "state": row["state"],
+                "frontends": [f for f in row["frontends"] if f["type"] != "NodePort"],
+                "backends": [(b["address"], b["port"], b["node"]) for b in row["backends"]],
+            }
             for row in rows
         ]
 
@@ -305,6 +310,7 @@ WRONG = [
     (("agent", "--master", "http://127.0.0.1"), "--master"),
     (("agent", "--node-name", "a b"), "a b"),
     (("agent", "--config", "/no/such/file"), "/no/such/file"),
+    (("agent", "--bandwidth", "perhaps"), "--bandwidth"),
     (("status", "--api-socket", "/no/such/socket"), "/no/such/socket"),
 ]
 

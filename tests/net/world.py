@@ -152,7 +152,9 @@ class World:
             endpoint_slice(
                 name,
                 endpoints=[
-                    endpoint(getattr(pod, family), node=self.node_of(pod), **conditions)
+                    endpoint(
+                        getattr(pod, family), node=self.node_of(pod), pod=pod.name, **conditions
+                    )
                     for pod in found
                 ],
                 ports=[slice_port(target, protocol=protocol)],

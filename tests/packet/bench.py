@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from bpf import libbpf
 from bpf.layout import Allowance, Flow, FlowState, Node, Reason, Row
-from bpf.maps import totals
+from bpf.maps import KernelArray, totals
 from bpf.netns import cookie, entered
 from bpf.pins import BPFFS, Pins, mount
 from bpf.texts import LB, LB_XDP, POD, XDP
@@ -32,10 +32,11 @@ from lb.address import parse, parse_prefix
 from lb.config import Settings
 from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
+from lb.placing import Placed
 from lb.plan import Here, plan
 from lb.reconcile import Reconciler
 from lb.show import direct_flows
-from lb.tables import SIZES, in_kernel
+from lb.tables import SIZES, Tables, in_kernel
 from lb.xdp import Xdp
 from tests.bed.agent import PROGRAMS
 from tests.bed.process import run
@@ -115,16 +116,19 @@ def _new_namespace() -> int:
 
 
 class Bench:
-    """The programs, their tables and their namespace. `folder` is an empty one on a bpffs."""
+    """The programs, their tables and their namespace. `folder` is an empty one on a bpffs.
 
-    def __init__(self, folder: Path) -> None:
+    `defines` are constants of the programs besides their own.
+    """
+
+    def __init__(self, folder: Path, **defines: str) -> None:
         self._pins = Pins(folder, PROGRAMS)
         self._namespace = _new_namespace()
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
         self._pins.make(SIZES)
-        building = self._pins.compile((LB, POD, XDP), {"HAVE_SET_RETVAL": "0"})
+        building = self._pins.compile((LB, POD, XDP), {"HAVE_SET_RETVAL": "0"} | defines)
         building.finish()
         self._programs = {
             one.name: libbpf.open_pin(str(folder / one.name))
@@ -153,6 +157,11 @@ class Bench:
             table = self._pins.open_array("devices")
             self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)
             self._xdp.follow(["outside"])
+
+    @property
+    def pins(self) -> Pins:
+        """Where the tables are."""
+        return self._pins
 
     @property
     def namespace(self) -> Path:
@@ -228,6 +237,24 @@ class Bench:
         path = self._pins.find_map("reasons")
         assert path is not None
         return {Reason(n): count for n, count in enumerate(totals(path)) if count}
+
+    @property
+    def tables(self) -> Tables:
+        """Those that the control plane writes."""
+        return self._reconciler.tables
+
+    @property
+    def table_of_flows(self) -> KernelArray:
+        """Rows of flows."""
+        return self._flows
+
+    def placed(self) -> list[Placed]:
+        """Where the services stand that have backends."""
+        return [one for one in self._reconciler.units.values() if one.backends]
+
+    def generation(self, backend: int) -> int:
+        """Of a backend's id."""
+        return self._reconciler.placer.generations[backend]
 
     def direct_flows(self) -> list[dict[str, Any]]:
         """What `show flows` says of connections whose answers do not come by."""

@@ -9,7 +9,7 @@
 #include "maps.h"
 #include "edt.h"
 
-struct question {
+struct departing {
 	__u64 now;
 	__u64 asked;
 	__u32 hash;
@@ -20,7 +20,7 @@ struct question {
 
 int edt_arithmetic(struct __sk_buff *skb)
 {
-	struct question question;
+	struct departing question;
 	struct departure answer;
 	struct limit *limit;
 	__u32 number = 1;

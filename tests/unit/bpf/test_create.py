@@ -13,7 +13,16 @@ from bpf.layout import TABLES
 pytestmark = pytest.mark.bpf
 
 
-@pytest.mark.parametrize("name", TABLES)
+def test_a_ring_buffer_is_whole_pages() -> None:
+    """It has neither keys nor values, and its size is rounded up to what the kernel takes."""
+    for asked, given in ((1, 4096), (4097, 8192), (262144, 262144)):
+        fd = create("events", asked)
+        info = libbpf.map_info(fd)
+        os.close(fd)
+        assert (info.key_size, info.value_size, info.max_entries) == (0, 0, given)
+
+
+@pytest.mark.parametrize("name", [one for one in TABLES if TABLES[one].kind != "ringbuf"])
 def test_every_table_can_be_made(name: str) -> None:
     """Its name, and the sizes of its keys and values, are those of the layout."""
     fd = create(name, 64)

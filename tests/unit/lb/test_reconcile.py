@@ -328,6 +328,6 @@ def test_who_takes_over_an_id_starts_without_connections(first: int) -> None:
     for now, endpoint in ((0.0, "1"), (10.0, "2")):
         one.step(plans(service("web", "10.96.0.10"), slice_of("web", endpoint)), now)
         assert not one.failing
-        assert tables.loads.read(1) == Load(0, 0).pack()
-        tables.loads.write(1, Load(7, 3).pack())
+        assert tables.loads.read(1) == bytes(Load.SIZE)
+        tables.loads.write(1, Load(7, 3, 1, 1, 1).pack())
         one.step({name: ()}, now + 1)

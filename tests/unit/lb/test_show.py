@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def test_services_join_their_families(tables: Tables) -> None:
     ]
     assert row["backends"][0] == {
         "address": "10.0.0.1", "port": 8080, "state": "ready", "weight": 1,
-        "node": "n1", "zone": "zone-of-n1",
+        "node": "n1", "zone": "zone-of-n1", "connections": 0, "connections_total": 0,
+        "packets": 0, "bytes": 0,
     }  # fmt: skip
     assert [one["state"] for one in row["backends"]] == ["ready", "terminating", "ready"]
     assert (row["namespace"], row["name"], row["port_name"]) == ("default", "web", "")
@@ -73,8 +75,8 @@ def test_failing_services_are_listed_with_their_error(tables: Tables) -> None:
 
 def test_backends_count_their_connections(tables: Tables) -> None:
     """Open is opened less closed, and never below nothing."""
-    tables.loads.write(1, Load(5, 2).pack())
-    tables.loads.write(2, Load(1, 2).pack())
+    tables.loads.write(1, Load(5, 2, 0, 0, 0).pack())
+    tables.loads.write(2, Load(1, 2, 0, 0, 0).pack())
     rows = {row["id"]: row for row in show.backends(tables)}
     assert [rows[1][name] for name in ("connections", "connections_total")] == [3, 5]
     assert rows[2]["connections"] == 0
@@ -92,7 +94,8 @@ def test_affinity_shows_who_is_remembered(tables: Tables) -> None:
     def remember(
         client: int, where: int, backend: int, *, epoch: int = epoch, age: int = 0
     ) -> None:
-        key = AffinityKey(client.to_bytes(16), where, ClientKind.NETNS)
+        raw = bytes(8) + struct.pack("<II", client >> 32, client & 0xFFFFFFFF)
+        key = AffinityKey(raw, where, ClientKind.NETNS)
         memory = Affinity(now - age * 10**9, backend, 1, epoch)
         table.put({key.pack(): memory.pack()})
 

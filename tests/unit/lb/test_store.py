@@ -213,7 +213,16 @@ def test_touched_holds_every_service_that_looks_different(
     assert set(store.apply(second[-1:]).services) == set()
 
 
-def test_content_is_everything_but_name_and_time() -> None:
+def test_content_is_everything_but_names_and_time() -> None:
     """A field that is added to slices must be thought of in `same_content`."""
     fields = {field.name for field in msgspec.structs.fields(EndpointSlice)}
-    assert fields == {"name", "service", "family", "ports", "endpoints", "pods", "trigger_time"}
+    assert fields == {
+        "name",
+        "service",
+        "family",
+        "ports",
+        "endpoints",
+        "pods",
+        "pod_names",
+        "trigger_time",
+    }

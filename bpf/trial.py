@@ -1,0 +1,128 @@
+"""Runs the data path's own texts on made-up packets, and disturbs nothing.
+
+They are loaded once more, as the agent's compiler made them, over the live tables where they only
+read, and over private ones where they write: flows, memories, counters, events. Nothing is
+attached, and all is gone at the end.
+Not for judging what came out: that is `lb.see.explain`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bpf import libbpf
+from bpf.create import create
+from bpf.layout import TABLES, Event, Listener, Question
+from bpf.maps import KernelArray, KernelHash, open_array, open_hash
+from bpf.module import Compiling, Job
+from bpf.pins import Pins
+from bpf.probe import has_set_retval
+from bpf.ring import Ring
+from bpf.texts import EXPLAIN, LB
+
+WRITTEN = (
+    "affinity", "allowances", "connected", "counters", "dsr_flows", "events", "flows", "fragments",
+    "hops", "listening", "loads", "reasons", "scratches", "unconnected",
+)  # fmt: skip
+"""Tables of which a trial has its own."""
+_FOREVER = 2**63
+_HEADER = bytes(12) + b"\x08\x00"
+"""An Ethernet header in front of a question."""
+
+
+class Trial:
+    """Programs that can be run. Made by `trial`."""
+
+    def __init__(self, pins: Pins, folder: Path, kept: Path | None) -> None:
+        """Raises CompileError, OSError."""
+        self._pins, self._maps = pins, folder
+        paths, entries = {}, {}
+        for name in TABLES:
+            live = pins.found(name)
+            descriptor = libbpf.open_pin(str(live))
+            entries[name] = libbpf.map_info(descriptor).max_entries or 1
+            libbpf.close(descriptor)
+            paths[name] = live if name not in WRITTEN else folder / name
+            if name in WRITTEN:
+                own = create(name, entries[name])
+                libbpf.pin(own, str(folder / name))
+                libbpf.close(own)
+        defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
+        pinned = {name: str(path) for name, path in paths.items()}
+        jobs = [
+            Job(
+                text.source,
+                defines | dict(text.defines),
+                pinned,
+                entries,
+                text.programs,
+                str(folder / text.source.replace(".", "_")),
+                str(kept or ""),
+            )
+            for text in (LB, EXPLAIN)
+        ]
+        Compiling(jobs).wait()
+        self._connect = libbpf.open_pin(str(folder / "explain_c" / "explain_connect"))
+        self._packet = libbpf.open_pin(str(folder / "lb_c" / "lb_in"))
+        self.flows: KernelArray = open_array(folder / "flows")
+        self._dsr_flows = open_array(folder / "dsr_flows")
+        self.affinity: KernelHash = open_hash(folder / "affinity")
+        open_array(folder / "listening").write(0, Listener(_FOREVER, 1, 0).pack())
+        descriptor = libbpf.open_pin(str(folder / "events"))
+        self._events = Ring(descriptor)
+        libbpf.close(descriptor)
+
+    def remember(self) -> None:
+        """Flows and memories are those of the live tables from now on. Raises OSError."""
+        for name, own in (("flows", self.flows), ("dsr_flows", self._dsr_flows)):
+            live = self._pins.open_array(name)
+            for first in range(0, live.capacity, 1024):
+                count = min(1024, live.capacity - first)
+                own.write(first, live.read(first, count))
+        memories = dict(self._pins.open_hash("affinity").items())
+        self.affinity.remove([key for key, _ in self.affinity.items() if key not in memories])
+        if memories:
+            self.affinity.put(memories)
+
+    def packet(self, frame: bytes, device: int) -> tuple[libbpf.Ran, list[Event]]:
+        """What would become of a frame on the device of this index, and what is told of it.
+
+        In this thread's network namespace. Raises OSError.
+        """
+        ran = libbpf.test_run(self._packet, frame, device=device)
+        return ran, [Event.unpack(raw) for raw in self._events.poll(0)]
+
+    def connect(self, question: Question) -> Question:
+        """The question with its answer. Raises OSError."""
+        ran = libbpf.test_run(self._connect, _HEADER + question.pack())
+        return Question.unpack(ran.packet[len(_HEADER) :])
+
+    def close(self) -> None:
+        """No program runs any more."""
+        for descriptor in (self._connect, self._packet):
+            libbpf.close(descriptor)
+        self._events.close()
+
+
+@contextmanager
+def trial(pins: Pins, kept: Path | None = None) -> Iterator[Trial]:
+    """A trial on these pins, in a folder of its own beside them.
+
+    `kept`: where the agent keeps what its compiler made, which is then what runs.
+    Raises CompileError, OSError.
+    """
+    folder = pins.folder / f"trial-{os.getpid()}-{time.monotonic_ns()}"
+    folder.mkdir()
+    try:
+        made = Trial(pins, folder, kept)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        shutil.rmtree(folder)
