@@ -40,7 +40,7 @@ class Trial:
 
     def __init__(self, pins: Pins, folder: Path, kept: Path | None) -> None:
         """Raises CompileError, OSError."""
-        self._pins, self._maps = pins, folder
+        self._pins = pins
         paths, entries = {}, {}
         for name in TABLES:
             live = pins.found(name)

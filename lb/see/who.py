@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 from bpf.layout import Backend, FrontendKey, Name, NameKey, NameKind
 from lb.address import Address, show
@@ -21,13 +20,6 @@ PODS_SECONDS = 2.0
 
 Pods = Mapping[str, str]
 """By address as text: NAMESPACE/NAME."""
-
-
-class Owner(NamedTuple):
-    """Whose connection an id or an address is."""
-
-    unit: Unit | None
-    service: int = 0
 
 
 class Who:
