@@ -16,7 +16,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,13 +121,13 @@ class Bench:
     `defines` are constants of the programs besides their own.
     """
 
-    def __init__(self, folder: Path, **defines: str) -> None:
+    def __init__(self, folder: Path, sizes: Mapping[str, int] = SIZES, **defines: str) -> None:
         self._pins = Pins(folder, PROGRAMS)
         self._namespace = _new_namespace()
         self._path = Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
         self._enter("ip", "-batch", "-", stdin=_WIRING)
         self._enter("sh", "-e", stdin=_SETTINGS)
-        self._pins.make(SIZES)
+        self._pins.make(sizes)
         building = self._pins.compile((LB, POD, XDP), {"HAVE_SET_RETVAL": "0"} | defines)
         building.finish()
         self._programs = {
@@ -276,12 +276,12 @@ class Bench:
 
 
 @contextmanager
-def standing() -> Iterator[Bench]:
+def standing(sizes: Mapping[str, int] = SIZES) -> Iterator[Bench]:
     """A bench in a folder of its own on the bpffs; both go at the end."""
     mount(BPFFS)
     folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
     try:
-        made = Bench(folder)
+        made = Bench(folder, sizes)
         try:
             yield made
         finally:
