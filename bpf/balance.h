@@ -220,6 +220,10 @@ static __always_inline int balance_flow(struct packet_ctx *ctx, const struct pkt
 		return send(ctx, pkt, flow, SIDE_CLIENT);
 	if (flow)
 		flow->state = FLOW_FREE;
+	/* A pod's connection that began before we did is the stack's: kube-proxy's connection
+	 * tracking still knows its backend. From outside it may have come by another node. */
+	if (FROM_PODS && !may_begin(pkt))
+		return PACKET_NEXT;
 	return begin_elsewhere(ctx, pkt);
 }
 

@@ -152,3 +152,12 @@ def test_flows_of_pods_find_room(bench: Bench, net: Net, l4: Make) -> None:
         back = l4(net.remote[0], BACKEND, pod, port, flags="SA")
         restored = l4(net.vip, 80, pod, port, flags="SA")
         play(bench, Case(str(port), None, back, Verdict.PASS, restored, program="lb_out"))
+
+
+def test_a_connection_from_before_is_the_stacks(bench: Bench, net: Net) -> None:
+    """One that began without us has its backend in kube-proxy's connection tracking."""
+    bench.give(offered(net, tcp, net.here, net.there))
+    for flags in ("A", "FA", "PA"):
+        sent = tcp(net.local[1], 40000, net.vip, 80, flags=flags)
+        play(bench, Case(flags, None, sent, program=PODS))
+    assert bench.flows() == []
