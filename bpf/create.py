@@ -21,7 +21,7 @@ _KINDS = {
 }  # fmt: skip
 """enum bpf_map_type by bcc's words."""
 _FLAGS = {"0": 0, "BPF_F_NO_PREALLOC": 1, "BPF_F_MMAPABLE": 1 << 10}
-_PROG_ARRAY, _TAILS = 3, 8
+_PROG_ARRAY, _TAILS = 3, 16
 _INT, _STRUCT = 1 << 24, 4 << 24
 _SIGNED_32 = 1 << 24 | 32
 _MAGIC = 0xEB9F

@@ -7,7 +7,7 @@
 
 #include "types.h"
 
-/* Places in the table, as bpf/tc.py fills them. */
+/* Places in the table; bpf/texts.py says the same of each program. */
 enum tail {
 	TAIL_IN = 0,     /* lb_odd_in: what lb_in could not read */
 	TAIL_OUT = 1,    /* lb_odd_out: what lb_out could not read */

@@ -179,11 +179,10 @@ class Agent:
         # Who switched it off does not pay for it.
         from lb.limits.metrics import LimitsCollector  # noqa: PLC0415
         from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415
+        from lb.see.metrics import TrafficCollector  # noqa: PLC0415
         from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
-        from lb.see.metrics import TrafficCollector  # noqa: PLC0415
-
         tidegate = TidegateCollector(
             self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
         )
