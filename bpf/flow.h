@@ -304,7 +304,11 @@ static __always_inline struct flow *remember(struct packet_ctx *ctx, const struc
 	}
 	if ((!port || !is_taken(ctx, back, pkt->protocol, pkt->v4)) && lock(row)) {
 		tag = tag_of(back, pkt->protocol);
-		i = room_for(row, forth, tag, port, now, try == ROW_TRIES);
+		row->chosen = room_for(row, forth, tag, port, now, try == ROW_TRIES);
+		/* Read again, it is any number to the verifier, which would else follow all that
+		 * may have led to it: most of the million instructions of kernels before 6.4. */
+		barrier();
+		i = row->chosen;
 		flow = put(row, i, pkt, backend);
 		if (flow) {
 			flow->id = id;
