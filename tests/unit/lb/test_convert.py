@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from lb.address import parse, parse_prefix
 from lb.model import (
-    Change, HostPort, Key, Kind, Node, Pod, Protocol, Refused, Service, ServiceName,
+    Change,
+    HostPort,
+    Key,
+    Kind,
+    Node,
+    Pod,
+    Protocol,
+    Refused,
+    Service,
+    ServiceName,
 )  # fmt: skip
 from lb.sources import objects
 from lb.sources.convert import convert, from_plain
