@@ -36,6 +36,7 @@ class Scope(IntEnum):
 
     ADDRESS = 0
     NODE = 1
+    LOOPBACK = 2
 
 
 class FrontendType(IntEnum):
