@@ -34,14 +34,14 @@ from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
-from lb.repairs import Parts, checks
+from lb.repairs import Parts, checks, differences
 from lb.reserved import reserve
 from lb.serving.answer import Answer
 from lb.serving.pages import metrics_port
 from lb.serving.ports import Ports
 from lb.show import counted
 from lb.sources import Api
-from lb.status import differences, status
+from lb.status import status
 from lb.tables import in_kernel
 from lb.telling import tell
 from lb.xdp import Xdp
@@ -98,22 +98,27 @@ class Agent:
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
         identity = Identity(self._pins.open_array("node"), netns.cookie())
         identity.update(settings.node_ips)
+        cidrs = Cidrs(self._pins.open_hash("cidrs"))
         self.controller = Controller(
             settings,
             reconciler,
             addresses,
             self._reap,
             identify=identity.update,
-            allocate=Cidrs(self._pins.open_hash("cidrs")).update,
+            allocate=cidrs.update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
         self._bandwidth = Bandwidth(settings, self._pins, told=self.controller.note)
         letterbox.lead_to(self._bandwidth.beside(self.controller))
-        parts = Parts(self._pins, ground.programs[SOCK], self._devices, self._xdp, identity)
+        self._parts = Parts(
+            self._pins, ground.programs[SOCK], self._devices, self._xdp, identity, cidrs,
+            self._pod_devices, self._neighbours, self._bandwidth,
+            {text: ground.programs[text] for text in (LB, POD) if text in ground.programs},
+        )  # fmt: skip
         self._healer = Healer(
-            checks(settings, self.controller, parts),
+            checks(settings, self.controller, self._parts),
             settings.repair_seconds,
             told=self.controller.note,
         )
@@ -338,11 +343,6 @@ class Agent:
             return {show(address): pod for address, pod in self.controller.store.pods()}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
-        detached = self._devices.detached() + self._xdp.detached()
-        detached += self._pod_devices.detached()
-        detached += self._bandwidth.differences()
-        with self.controller.lock:
-            lines = differences(self.controller.reconciler)
-            lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
-        lines += detached
+        lines = differences(self.controller, self._parts)
+        lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
         return {"good": not lines, "differences": lines}

@@ -36,6 +36,7 @@ from lb.options import (
     API_SOCKET,
     BPFFS,
     CGROUP,
+    HOST_PORTS,
     PROGRAM_CACHE,
     default_cgroup,
     kube_proxy_flags,
@@ -229,13 +230,7 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
 )
-@optional_value(
-    "--host-ports",
-    type=bool,
-    default=False,
-    show_default=True,
-    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin.",
-)
+@HOST_PORTS
 @kube_proxy_flags
 @optional_value(
     "--cleanup", type=bool, default=False, help="Take everything off this node, and end."

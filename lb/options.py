@@ -68,6 +68,15 @@ def optional_value(*names: str, **about: Any) -> Callable[..., Any]:
     return click.option(*names, is_flag=False, flag_value="true", **about)
 
 
+HOST_PORTS = optional_value(
+    "--host-ports",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin.",
+)
+
+
 def _option(flag: Flag) -> Callable[..., Any]:
     names = ["-v", "--v", "--verbosity"] if flag.name == "v" else [f"--{flag.name}"]
     about: dict[str, Any] = {

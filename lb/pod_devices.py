@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from bpf import netlink, tc
 
 log = logging.getLogger("tidegate.pods")
 AUTO = "auto"
+_AT_ONCE = 16
+"""Devices that a step of `mend` asks for."""
 _LEADING_TO_PODS = ("veth", "tun")
 """Kinds of devices behind which auto expects a pod or a virtual machine."""
 
@@ -52,6 +54,7 @@ class PodDevices:
             self._programs = tc.pins(on_devices, tc.LB_OUT) | tc.pins(on_pods, tc.POD_IN)
         self._lock = threading.Lock()
         self._started = False
+        self._uplinks: Collection[str] = ()
         self._links: dict[int, netlink.Link] = {}
         self._renew: set[int] = set()
         self._serving: dict[int, str] = {}
@@ -71,6 +74,7 @@ class PodDevices:
     def follow(self, uplinks: Collection[str]) -> bool:
         """Look at all devices; True: something changed. Raises OSError, NetlinkError."""
         with self._lock:
+            self._uplinks = uplinks
             if not self._started:
                 return False
             wanted = self._wanted(uplinks)
@@ -123,19 +127,38 @@ class PodDevices:
         for line in self._errors.values():
             log.warning("%s", line)
 
-    def detached(self) -> list[str]:
-        """A line for each program that somebody took off. Raises OSError, NetlinkError."""
+    def mend(self) -> Iterator[str]:
+        """Put back what somebody took off, a few devices at a step; a line for each of them.
+
+        Raises OSError, NetlinkError.
+        """
         with self._lock:
-            if not self._serving:
-                return []
-            wanted = tc.wanted(self._programs)
-            there = tc.attached(*self._serving.values())
-            return [
-                f"{program} is detached from {device}"
-                for device in self._serving.values()
-                for program, number in wanted.items()
-                if there.get(device, {}).get(program) != number and device in there
-            ]
+            serving = list(self._serving.items())
+        for first in range(0, len(serving), _AT_ONCE):
+            part = dict(serving[first : first + _AT_ONCE])
+            gone = self._without(part)
+            with self._lock:
+                self._renew |= gone.keys() & self._serving.keys()
+            if gone:
+                self.follow(self._uplinks)
+            yield from [f"the programs of {name}, which were detached" for name in gone.values()]
+            yield ""
+
+    def _without(self, devices: Mapping[int, str]) -> dict[int, str]:
+        """Those that lack a program."""
+        wanted = tc.wanted(self._programs)
+        there = tc.attached(*devices.values())
+        return {
+            index: name
+            for index, name in devices.items()
+            if name in there and any(there[name].get(one) != wanted[one] for one in wanted)
+        }
+
+    def detached(self) -> list[str]:
+        """A line for each device whose programs somebody took off. Raises OSError, NetlinkError."""
+        with self._lock:
+            gone = self._without(self._serving) if self._serving else {}
+        return [f"a program is detached from {name}" for name in gone.values()]
 
     def feature(self) -> dict[str, Any]:
         """The entry in `status`."""

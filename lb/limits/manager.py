@@ -55,7 +55,7 @@ class Bandwidth:
         self._tables = show.tables(pins)
         self._book = Book(self._tables)
         self._places = places.Places()
-        self._built = self._is_clean = False
+        self._built = self._is_clean = self._is_adopted = False
         self._faults: tuple[str, ...] = ()
         self._gauge = measure.Gauge()
         self._loose = ""
@@ -101,6 +101,7 @@ class Bandwidth:
 
     def _run(self) -> None:
         self._book.adopt()
+        self._is_adopted = True
         if self._settings.bandwidth == "off":
             self._book.apply({}, {})
             places.put(places.Places(), self.programs)
@@ -221,10 +222,27 @@ class Bandwidth:
             self._told()
 
     def differences(self) -> list[str]:
-        """A line for each program or queue that is gone. Raises OSError, NetlinkError."""
+        """A line for each program, queue or entry that is not as it should be.
+
+        Raises OSError, NetlinkError.
+        """
+        with self._lock:
+            lines = self._book.differences() if self._is_adopted else []
+        return [*lines, *self._missing()]
+
+    def _missing(self) -> list[str]:
         with self._lock:
             here, built = self._places, self._built
         return places.missing(here, self.programs) if built else []
+
+    def mend(self) -> list[str]:
+        """Put back what somebody took off or altered; a line for each. Raises likewise."""
+        with self._lock:
+            lines = list(self._book.mend()) if self._is_adopted else []
+        missing = self._missing()
+        if missing:
+            self._wake.set()
+        return [*lines, *(f"{line}; it is put on again" for line in missing)]
 
     def rows(self) -> list[dict[str, Any]]:
         """Those of `show limits`. Raises OSError."""

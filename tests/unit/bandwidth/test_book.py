@@ -127,3 +127,31 @@ def test_the_tables_hold_what_was_asked_for_last(steps: list[dict[str, int]]) ->
         assert len(set(numbers)) == len(numbers)
         led = {PodLimits.unpack(value).egress for _, value in found.pods.items()}
         assert led == set(numbers)
+
+
+@given(st.lists(st.sampled_from(["rate", "state", "stray", "pod", "name", "more"]), min_size=1))
+def test_what_others_alter_is_put_back(harms: list[str]) -> None:
+    """A round later all is as it was, the clocks and counts of the data path aside."""
+    found = tables()
+    book = Book(found)
+    apply(book, {"a": 80_000, "b": 16_000})
+    before = (dict(found.pods.items()), dict(found.names.items()), found.limits.read(0, 9))
+    assert (list(book.mend()), book.differences()) == ([], [])
+    for harm in harms:
+        match harm:
+            case "rate":
+                found.limits.store_word(1, 0, 1)
+            case "state":
+                found.limits.store_word(2, 24, 7)
+            case "stray":
+                found.limits.store_word(5, 0, 9)
+            case "pod":
+                found.pods.remove([next(iter(before[0]))])
+            case "name":
+                found.names.put({next(iter(before[1])): bytes(256)})
+            case _:
+                found.pods.put({bytes(15) + b"x": bytes(8)})
+    assert len(book.differences()) == len(set(harms))
+    assert len(list(book.mend())) == len(set(harms))
+    assert (dict(found.pods.items()), dict(found.names.items()), found.limits.read(0, 9)) == before
+    assert (list(book.mend()), book.differences()) == ([], [])
