@@ -11,6 +11,11 @@
 #include "maps.h"
 #include "connect.h"
 
+/* What the programs return, which nobody looks at: the answer is in the packet. */
+enum said {
+	SAID = 0,
+};
+
 static __always_inline bool is_asked(struct __sk_buff *ctx, struct question *question)
 {
 	if (bpf_skb_load_bytes(ctx, ETH_HLEN, question, sizeof(*question)))
@@ -20,13 +25,13 @@ static __always_inline bool is_asked(struct __sk_buff *ctx, struct question *que
 	return true;
 }
 
-static __always_inline int say(struct __sk_buff *ctx, const struct question *question, int verdict)
+static __always_inline int say(struct __sk_buff *ctx, const struct question *question)
 {
 	bpf_skb_store_bytes(ctx, ETH_HLEN, question, sizeof(*question), 0);
-	return verdict;
+	return SAID;
 }
 
-/* What is the destination to services, for this asker? 1: a service's. */
+/* What is the destination to services, for this asker? */
 int explain_frontend(struct __sk_buff *ctx)
 {
 	struct question question = {};
@@ -34,10 +39,10 @@ int explain_frontend(struct __sk_buff *ctx)
 	__u32 flags = 0;
 
 	if (!is_asked(ctx, &question))
-		return 0;
+		return SAID;
 	frontend = frontend_of(question.protocol, &question.to, question.netns, &flags);
 	if (!frontend)
-		return 0;
+		return SAID;
 	question.found = 1;
 	question.type = frontend->type;
 	question.flags = frontend->flags;
@@ -45,10 +50,10 @@ int explain_frontend(struct __sk_buff *ctx)
 	question.view = view_of(frontend, question.asker != ASKER_OUTSIDE, &question.source);
 	question.allowed = !(question.flags & FRONTEND_RANGES) ||
 			   in_ranges(question.service, &question.source);
-	return say(ctx, &question, 1);
+	return say(ctx, &question);
 }
 
-/* Where does a socket's connect go? enum outcome. */
+/* Where does a socket's connect go? */
 int explain_connect(struct __sk_buff *ctx)
 {
 	struct question question = {};
@@ -56,8 +61,8 @@ int explain_connect(struct __sk_buff *ctx)
 	__u32 flags = 0;
 
 	if (!is_asked(ctx, &question))
-		return OUTCOME_FOREIGN;
+		return SAID;
 	frontend = frontend_of(question.protocol, &question.to, question.netns, &flags);
 	question.outcome = translate(frontend, flags, &question.to, question.netns);
-	return say(ctx, &question, question.outcome);
+	return say(ctx, &question);
 }

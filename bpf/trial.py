@@ -33,6 +33,8 @@ WRITTEN = (
 PACKETS = {LB_IN: LB, LB_OUT: LB, POD_IN: POD}
 """What a packet can be run through: the program, and the text that has it."""
 _FOREVER = 2**63
+_PIECE = 1024
+"""Rows of flows to copy at once."""
 _HEADER = bytes(12) + b"\x08\x00"
 """An Ethernet header in front of a question."""
 
@@ -46,6 +48,7 @@ class Trial:
         self._paths: dict[str, str] = {}
         self._entries: dict[str, int] = {}
         self._programs: dict[Program, int] = {}
+        self._has_flows = False
         for name in TABLES:
             live = pins.found(name)
             descriptor = libbpf.open_pin(str(live))
@@ -86,23 +89,23 @@ class Trial:
             for one in text.programs:
                 self._programs[one] = libbpf.open_pin(str(folder / one.name))
 
-    def remember(self) -> None:
-        """Flows and memories are those of the live tables from now on. Raises OSError."""
+    def remember(self, *, flows: bool = True) -> None:
+        """Flows and memories are those of the live tables from now on. Raises OSError.
+
+        `flows` False: no flow is known, as before a client's first packet.
+        """
         for name, own in (("flows", self.flows), ("dsr_flows", self._dsr_flows)):
-            live = self._pins.open_array(name)
-            for first in range(0, live.capacity, 1024):
-                count = min(1024, live.capacity - first)
-                own.write(first, live.read(first, count))
+            live = self._pins.open_array(name) if flows else None
+            if live is None and not self._has_flows:
+                continue
+            for first in range(0, own.capacity, _PIECE):
+                count = min(_PIECE, own.capacity - first)
+                own.write(first, live.read(first, count) if live else bytes(count * own.size))
+        self._has_flows = flows
         memories = dict(self._pins.open_hash("affinity").items())
         self.affinity.remove([key for key, _ in self.affinity.items() if key not in memories])
         if memories:
             self.affinity.put(memories)
-
-    def forget(self) -> None:
-        """No flow and no memory from now on."""
-        for own in (self.flows, self._dsr_flows):
-            own.write(0, bytes(own.capacity * own.size))
-        self.affinity.remove([key for key, _ in self.affinity.items()])
 
     def packet(self, program: Program, frame: bytes, device: int) -> tuple[libbpf.Ran, list[Event]]:
         """What would become of a frame on the device of this index, and what is told of it.
@@ -110,6 +113,7 @@ class Trial:
         `program`: one of PACKETS. In this thread's network namespace. Raises CompileError, OSError.
         """
         self.load(PACKETS[program])
+        self._has_flows = True
         ran = libbpf.test_run(self._programs[program], frame, device=device)
         return ran, [Event.unpack(raw) for raw in self._events.poll(0)]
 

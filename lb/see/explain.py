@@ -75,7 +75,6 @@ class Explainer:
     def __init__(self, tables: Tables, who: Who, run: Trial, cgroup: Path | None) -> None:
         self._tables, self._who, self._trial = tables, who, run
         self._places = Places(cgroup)
-        run.remember()
 
     def explain(
         self, ends: Ends, *, frame: bytes | None = None, socket: bool | None = None
