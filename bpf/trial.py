@@ -30,8 +30,8 @@ WRITTEN = (
     "hops", "listening", "loads", "reasons", "scratches", "unconnected",
 )  # fmt: skip
 """Tables of which a trial has its own."""
-PACKETS = {LB_IN: LB, LB_OUT: LB, POD_IN: POD}
-"""What a packet can be run through: the program, and the text that has it."""
+PACKETS = {LB_IN: LB, LB_OUT: LB._replace(programs=(LB_OUT,)), POD_IN: POD}
+"""What a packet can be run through: the program, and the text that has it, or enough of it."""
 _FOREVER = 2**63
 _PIECE = 1024
 """Rows of flows to copy at once."""
@@ -72,11 +72,12 @@ class Trial:
 
         Raises CompileError, OSError.
         """
-        new = [text for text in texts if text.programs[0] not in self._programs]
+        new = [text for text in texts if not self._programs.keys() >= set(text.programs)]
         if not new:
             return
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
-        folders = {text: self._folder / text.source.replace(".", "_") for text in new}
+        first = len(self._programs)
+        folders = {text: self._folder / str(first + n) for n, text in enumerate(new)}
         jobs = [
             Job(
                 text.source, defines | dict(text.defines), self._paths, self._entries,
@@ -87,7 +88,8 @@ class Trial:
         Compiling(jobs).wait()
         for text, folder in folders.items():
             for one in text.programs:
-                self._programs[one] = libbpf.open_pin(str(folder / one.name))
+                if one not in self._programs:
+                    self._programs[one] = libbpf.open_pin(str(folder / one.name))
 
     def remember(self, *, flows: bool = True) -> None:
         """Flows and memories are those of the live tables from now on. Raises OSError.

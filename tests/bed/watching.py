@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from tests.bed.host import Host
+if TYPE_CHECKING:
+    from tests.bed.host import Host
 
 
 class Probe(NamedTuple):
