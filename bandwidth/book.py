@@ -195,6 +195,11 @@ def rows(tables: Tables) -> dict[Owner, tuple[int, int, Limit]]:
     return found
 
 
+def whose(value: bytes) -> Owner:
+    """The owner of a limit, by the entry of `names`. Raises ValueError."""
+    return _named(value)[0]
+
+
 def _name(owner: Owner, bits: int) -> bytes:
     text = f"{owner}/{bits}".encode()
     # A namespace has up to 63 letters and a pod up to 253: the name gives way.

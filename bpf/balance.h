@@ -45,15 +45,6 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
-/* Which of a service's lists a packet may choose from. A pod, of another node or without a socket
- * that we see, passes by an external policy, as those do whose sockets we see. */
-static __always_inline __u32 view_of(const struct pkt *pkt, const struct frontend *frontend)
-{
-	if (frontend->type == FRONTEND_CLUSTER_IP)
-		return VIEW_CLUSTER_IP;
-	return FROM_PODS || in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
-}
-
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
  * it. A datagram, or the first packet of a connection that has the ports of an earlier one, goes
  * to a backend that still serves. */
@@ -170,7 +161,7 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = view_of(pkt, frontend);
+	view = view_of(frontend, FROM_PODS, &pkt->ends.source);
 	if (!view_count(service->view[view])) {
 		*verdict = empty(ctx, pkt, id, service->view[view]);
 		return NULL;

@@ -8,6 +8,8 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 
@@ -16,8 +18,7 @@
 #include "maps.h"
 #include "ctx_skb.h"
 #include "edt.h"
-
-#define V4_PREFIX bpf_htonl(0xffff)
+#include "tell.h"
 
 enum side {
 	SIDE_SOURCE = 0,
@@ -83,6 +84,25 @@ static __always_inline bool pace(struct __sk_buff *skb, struct limit *limit)
 	return true;
 }
 
+/* The pod's queue is full: the packet is dropped, and told with the number of its limit. */
+static __always_inline int too_full(struct __sk_buff *skb, __u32 number)
+{
+	struct listener *listener = heard_by();
+	struct pkt pkt = {};
+	struct event *event;
+
+	if (!listener)
+		return drop(REASON_BANDWIDTH);
+	read_packet(skb, &pkt);
+	event = begin_packet(listener, EVENT_DROP, skb, &pkt);
+	if (event) {
+		event->id = number;
+		event->reason = REASON_BANDWIDTH;
+		end_event(event);
+	}
+	return drop(REASON_BANDWIDTH);
+}
+
 /* tc ingress of a pod's device. Whatever the pod itself wrote there is gone. */
 int edt_name(struct __sk_buff *skb)
 {
@@ -98,25 +118,27 @@ int edt_name(struct __sk_buff *skb)
 /* tc egress of a device that leaves the node. */
 int edt_out(struct __sk_buff *skb)
 {
-	struct limit *limit = limit_of(skb->tc_index);
+	__u32 number = skb->tc_index;
+	struct limit *limit = limit_of(number);
 
 	skb->tc_index = 0;
 	if (limit && !pace(skb, limit))
-		return drop(REASON_BANDWIDTH);
+		return too_full(skb, number);
 	return PACKET_NEXT;
 }
 
 /* tc egress of a pod's device: what the pod receives, and what another pod of this node sent. */
 int edt_pod(struct __sk_buff *skb)
 {
-	struct limit *sender = SCOPE_ALL ? limit_of(skb->tc_index) : NULL;
+	__u32 number = skb->tc_index;
+	struct limit *sender = SCOPE_ALL ? limit_of(number) : NULL;
 	struct pod_limits *pod = of_pod(skb, SIDE_DESTINATION);
 	struct limit *limit = limit_of(pod ? pod->ingress : 0);
 
 	skb->tc_index = 0;
 	if (sender && !pace(skb, sender))
-		return drop(REASON_BANDWIDTH);
+		return too_full(skb, number);
 	if (limit && !pace(skb, limit))
-		return drop(REASON_BANDWIDTH);
+		return too_full(skb, pod->ingress);
 	return PACKET_NEXT;
 }

@@ -254,6 +254,14 @@ class Outcome(IntEnum):
     NO_PORT = 4
 
 
+class Asker(IntEnum):
+    """enum asker."""
+
+    SOCKET = 0
+    POD = 1
+    OUTSIDE = 2
+
+
 class EventKind(IntEnum):
     """enum event_kind."""
 
@@ -1028,28 +1036,34 @@ class Counter(msgspec.Struct, frozen=True, gc=False):
 class Question(msgspec.Struct, frozen=True, gc=False):
     """struct question."""
 
-    SIZE: ClassVar[int] = 104
-    LAYOUT: ClassVar[Struct] = Struct("<16s16s2sBBIQ56s")
-    DIGEST: ClassVar[str] = "a08f69c9"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("port", 32), Field("protocol", 34), Field("allowed", 35), Field("outcome", 36), Field("netns", 40), Field("to", 48),)
+    SIZE: ClassVar[int] = 120
+    LAYOUT: ClassVar[Struct] = Struct("<16s16s2sBBBBBBIIQI4x56s")
+    DIGEST: ClassVar[str] = "2e1e6417"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("port", 32), Field("protocol", 34), Field("asker", 35), Field("found", 36), Field("type", 37), Field("flags", 38), Field("view", 39), Field("service", 40), Field("allowed", 44), Field("netns", 48), Field("outcome", 56), Field("to", 64),)
     source: bytes
     destination: bytes
     port: int
     protocol: int
+    asker: int
+    found: int
+    type: int
+    flags: int
+    view: int
+    service: int
     allowed: int
-    outcome: int
     netns: int
+    outcome: int
     to: bytes
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.source, self.destination, self.port.to_bytes(2, "big"), self.protocol, self.allowed, self.outcome, self.netns, self.to)
+        return self.LAYOUT.pack(self.source, self.destination, self.port.to_bytes(2, "big"), self.protocol, self.asker, self.found, self.type, self.flags, self.view, self.service, self.allowed, self.netns, self.outcome, self.to)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        source, destination, port, protocol, allowed, outcome, netns, to = cls.LAYOUT.unpack(data)
-        return cls(source, destination, int.from_bytes(port, "big"), protocol, allowed, outcome, netns, to)
+        source, destination, port, protocol, asker, found, type, flags, view, service, allowed, netns, outcome, to = cls.LAYOUT.unpack(data)
+        return cls(source, destination, int.from_bytes(port, "big"), protocol, asker, found, type, flags, view, service, allowed, netns, outcome, to)
 
 
 class Listener(msgspec.Struct, frozen=True, gc=False):

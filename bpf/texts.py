@@ -33,7 +33,9 @@ SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
 POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name not in _OUTSIDE)))
 XDP = Text("xdp.c", (LB_XDP,))
-EXPLAIN = Text("explain.c", (Program("explain_connect", _SCHED_CLS, -1),))
+EXPLAIN_FRONTEND = Program("explain_frontend", _SCHED_CLS, -1)
+EXPLAIN_CONNECT = Program("explain_connect", _SCHED_CLS, -1)
+EXPLAIN = Text("explain.c", (EXPLAIN_FRONTEND, EXPLAIN_CONNECT))
 """Attached nowhere: for `bpf.trial`."""
 
 EDT_NAME = Program("edt_name", _SCHED_CLS, -1)

@@ -78,6 +78,12 @@ class Agent:
         return self._process
 
     @property
+    def seen(self) -> Path:
+        """The cgroup of those whose sockets its programs see."""
+        flags = self.flags
+        return Path(flags[flags.index("--cgroup") + 1]) if "--cgroup" in flags else self.group
+
+    @property
     def log(self) -> str:
         """What the present process wrote so far."""
         return self.process.output
