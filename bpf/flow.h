@@ -188,6 +188,13 @@ static __always_inline void unlock(struct row *row)
 	__sync_val_compare_and_swap(&row->lock, 1, 0);
 }
 
+/* The number, so that the verifier takes it for any number: else it would follow all the rest once
+ * for each way that a loop may have gone. */
+static __always_inline __u32 any(const struct row *row, __u32 number)
+{
+	return number + row->zero;
+}
+
 /* Which of a row's ways a new flow may have: a free one, else one that is over, else (`force`)
  * the one silent for longest. ROW_WAYS: none, or its answers would be taken for another's. Where
  * only the client's own port tells them apart, that client's newer flow counts; a port of this
@@ -196,27 +203,27 @@ static __always_inline void unlock(struct row *row)
 static __always_inline __u32 room_for(struct row *row, __u32 forth, __u32 back, __be16 port,
 				      __u64 now, bool force)
 {
-	__u32 place = ROW_WAYS;
-	__u64 oldest = ~0ULL;
+	__u32 same = any(row, ROW_WAYS);
+	__u64 best = ~0ULL; /* ns of the last packet, 0 where it is over; and which way */
 
 	for (__u32 i = 0; i < ROW_WAYS; i++) {
-		struct flow *there = &row->flow[i];
-		bool over = is_over(there, now);
+		bool over = is_over(&row->flow[i], now);
+		__u64 way = any(row, i);
 
-		if (row->back[i] == back && !over) {
-			if (!port || row->forth[i] == forth)
-				return i;
-			return force && there->state == FLOW_CLOSING ? i : ROW_WAYS;
-		}
-		if (over && oldest) {
-			oldest = 0;
-			place = i;
-		} else if (force && there->used < oldest) {
-			oldest = there->used;
-			place = i;
-		}
+		if (!over && row->back[i] == back)
+			same = way;
+		if (!over)
+			way |= row->flow[i].used * ROW_WAYS;
+		if (way < best)
+			best = way;
 	}
-	return place;
+	if (same < ROW_WAYS) {
+		asm volatile("%0 &= 7" : "+r"(same));
+		if (!port || row->forth[same] == forth)
+			return same;
+		return force && row->flow[same].state == FLOW_CLOSING ? same : ROW_WAYS;
+	}
+	return force || best < ROW_WAYS ? best % ROW_WAYS : ROW_WAYS;
 }
 
 /* Has this node a socket of its own that the answers would reach? */
@@ -253,14 +260,11 @@ static __always_inline bool is_taken(struct packet_ctx *ctx, const struct ends *
 static __always_inline struct flow *put(struct row *row, __u32 i, const struct pkt *pkt,
 					const struct backend *backend)
 {
-	struct flow *flow;
+	struct flow *flow = &row->flow[i];
 
-	if (i >= ROW_WAYS)
-		return NULL;
 	row->forth[i] = 0;
 	row->back[i] = 0;
 	barrier();
-	flow = &row->flow[i];
 	retire(flow);
 	flow->client = pkt->ends.source;
 	flow->frontend = pkt->ends.destination;
@@ -305,15 +309,17 @@ static __always_inline struct flow *remember(struct packet_ctx *ctx, const struc
 		if ((!port || !is_taken(ctx, back, pkt->protocol, pkt->v4)) && lock(row)) {
 			tag = tag_of(back, pkt->protocol);
 			i = room_for(row, forth, tag, port, now, try == ROW_TRIES);
-			flow = put(row, i, pkt, backend);
-			if (flow) {
+			if (i < ROW_WAYS) {
+				/* The compiler knows it by now, the verifier has to be told. */
+				asm volatile("%0 &= 7" : "+r"(i));
+				flow = put(row, i, pkt, backend);
 				flow->id = id;
 				flow->port = port;
 				flow->mode = mode;
 				flow->used = now;
 				barrier();
-				row->forth[i & (ROW_WAYS - 1)] = forth;
-				row->back[i & (ROW_WAYS - 1)] = tag;
+				row->forth[i] = forth;
+				row->back[i] = tag;
 			}
 			unlock(row);
 		}
