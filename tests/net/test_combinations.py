@@ -272,7 +272,7 @@ def test_programs_replaced_under_load(
         seen = json.loads(process.output.splitlines()[-1])
         assert seen["sent"] > 200
         lost = seen["sent"] - seen["answered"]
-        assert (lost, seen["wrong"]) == (0, 0), (way, family)
+        assert (lost, seen["wrong"]) == (0, 0), (way, family, seen)
         assert set(seen["servers"]) == {own(world, way).name}
     assert len(before) == len(between) == (2 if "off" in world.agent.flags else 3)
     assert not before & between

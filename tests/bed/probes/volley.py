@@ -5,9 +5,10 @@ unanswered, and never more than `--rate` a second are sent. After `--flow` of th
 another socket, so that flows begin all the time. Each has its own text, which must come back. It
 says `answered` on standard error after the first answer, and at the end prints
 
-    {"sent": 8000, "answered": 8000, "wrong": 0, "servers": {"web-0": 8000}}
+    {"sent": 8000, "answered": 7999, "wrong": 0, "servers": {"web-0": 7999}, "lost": [1.3]}
 
-A datagram that is not answered within 2 s is lost, and the window goes on without it.
+`lost` is when each was sent that had no answer within 2 s, in seconds from the start. The window
+goes on without it.
 """
 # ruff: noqa: T201 - to print is what a probe is for
 
@@ -35,6 +36,7 @@ given = parser.parse_args()
 letters = random.Random(5).randbytes(given.size).hex()[: given.size]
 waiting: dict[int, float] = {}
 servers: dict[str, int] = {}
+lost: list[float] = []
 seen = {"sent": 0, "answered": 0, "wrong": 0}
 selector = selectors.DefaultSelector()
 ended = False
@@ -88,7 +90,7 @@ start = time.monotonic()
 while not ended and not seen["sent"] == given.count > 0:
     now = time.monotonic()
     for number in [one for one, sent in waiting.items() if sent < now - LOST]:
-        del waiting[number]
+        lost.append(round(waiting.pop(number) - start, 2))
     due = start + seen["sent"] / given.rate
     if len(waiting) >= given.window or due > now:
         hear(0.1 if due <= now else min(0.1, due - now))
@@ -101,4 +103,5 @@ while not ended and not seen["sent"] == given.count > 0:
 deadline = time.monotonic() + LOST
 while waiting and time.monotonic() < deadline:
     hear(deadline - time.monotonic())
-print(json.dumps(seen | {"servers": servers}))
+lost += [round(sent - start, 2) for sent in waiting.values()]
+print(json.dumps(seen | {"servers": servers, "lost": lost}))
