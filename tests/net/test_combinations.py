@@ -130,7 +130,9 @@ def test_megabytes_of_datagrams(outside: Outside, places: Places, way: str, fami
         outside, places[way, "udp"]["balancer"], family, "--count", "3000", "--size", "1300"
     )
     server = own(outside.world, way).name
-    assert seen == {"sent": 3000, "answered": 3000, "wrong": 0, "servers": {server: 3000}}
+    assert seen == {
+        "sent": 3000, "answered": 3000, "wrong": 0, "servers": {server: 3000}, "lost": [],
+    }  # fmt: skip
 
 
 def set_everywhere(hosts: list[Node], setting: str, value: str) -> None:
@@ -249,7 +251,7 @@ def other_version(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_programs_replaced_under_load(
     outside: Outside, places: Places, other_version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upgrade and a rollback lose not one packet, of flows that are there and of new ones."""
+    """To another text, to other tables: no packet is lost, of flows that are there or new."""
     world = outside.world
     volleys = {
         (way, family): begin_volley(outside, places[way, "udp"]["balancer"], family)
@@ -265,14 +267,17 @@ def test_programs_replaced_under_load(
             agent.start()
     between = programs(world)
     for agent in world.agents:
+        flags = agent.flags
+        agent.flags = (*flags, "--max-backends", "4096")
         agent.restart()
+        agent.flags = flags
     after = programs(world)
     for (way, family), process in volleys.items():
         process.end()
         seen = json.loads(process.output.splitlines()[-1])
         assert seen["sent"] > 200
-        lost = seen["sent"] - seen["answered"]
-        assert (lost, seen["wrong"]) == (0, 0), (way, family, seen)
+        assert (seen["lost"], seen["wrong"]) == ([], 0), (way, family)
+        assert seen["answered"] == seen["sent"]
         assert set(seen["servers"]) == {own(world, way).name}
     assert len(before) == len(between) == (2 if "off" in world.agent.flags else 3)
     assert not before & between

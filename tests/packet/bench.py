@@ -248,6 +248,11 @@ class Bench:
         """Rows of flows."""
         return self._flows
 
+    @property
+    def table_of_direct_flows(self) -> KernelArray:
+        """Rows of connections whose answers do not come by."""
+        return self._dsr_flows
+
     def placed(self) -> list[Placed]:
         """Where the services stand that have backends."""
         return [one for one in self._reconciler.units.values() if one.backends]

@@ -89,8 +89,8 @@ sockets = [opened()]
 start = time.monotonic()
 while not ended and not seen["sent"] == given.count > 0:
     now = time.monotonic()
-    for number in [one for one, sent in waiting.items() if sent < now - LOST]:
-        lost.append(round(waiting.pop(number) - start, 2))
+    late = [number for number, sent in waiting.items() if sent < now - LOST]
+    lost += [round(waiting.pop(number) - start, 2) for number in late]
     due = start + seen["sent"] / given.rate
     if len(waiting) >= given.window or due > now:
         hear(0.1 if due <= now else min(0.1, due - now))
