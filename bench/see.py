@@ -6,20 +6,16 @@ bench/packet.py has it. The monitor reads all that it is told, new connections o
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from bench.packet import XDP_REDIRECT, Restoring, Row, prepared
 from bench.report import report
 from bpf.netns import entered
-from bpf.pins import BPFFS, mount
 from lb.see.listening import heard
-from tests.packet.bench import Bench
+from tests.packet.bench import Bench, standing
 from tests.packet.net import V4
 from tests.packet.packets import tcp
 
@@ -28,21 +24,6 @@ ROWS = (
     Row("DSR, 1,024 known flows", V4, tcp, "S", 1 << 10, XDP_REDIRECT),
     Row("DSR, new flow", V4, tcp, "S", 1 << 26, XDP_REDIRECT),
 )
-
-
-@contextmanager
-def bench(**defines: str) -> Iterator[Bench]:
-    """The bench of the packet tests, its programs with these constants, in a folder of its own."""
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-see-", dir=BPFFS))
-    try:
-        made = Bench(folder, **defines)
-        try:
-            yield made
-        finally:
-            made.close()
-    finally:
-        shutil.rmtree(folder)
 
 
 @contextmanager
@@ -71,7 +52,7 @@ def _least(made: Bench, row: Row, restoring: Restoring, forget: bool) -> float: 
     ran = restoring.run("measure", made.device, RUNS)
     if ran.verdict != row.verdict:
         raise SystemExit(f"{row.name}: verdict {ran.verdict}")
-    return ran.duration - restoring.run("restore", made.device, RUNS).duration
+    return ran.duration - restoring.run("around", made.device, RUNS).duration
 
 
 def measured(off: Bench, on: Bench) -> list[dict[str, Any]]:
@@ -100,7 +81,7 @@ def measured(off: Bench, on: Bench) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measures and reports."""
-    with bench(COUNTING="0") as off, bench() as on:
+    with standing(COUNTING="0") as off, standing() as on:
         rows = measured(off, on)
     report("see", rows, list(rows[0]))
 

@@ -293,12 +293,12 @@ class Bench:
 
 
 @contextmanager
-def standing(sizes: Mapping[str, int] = SIZES) -> Iterator[Bench]:
-    """A bench in a folder of its own on the bpffs; both go at the end."""
+def standing(sizes: Mapping[str, int] = SIZES, **defines: str) -> Iterator[Bench]:
+    """A bench in a folder of its own on the bpffs; both go at the end. See `Bench`."""
     mount(BPFFS)
     folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
     try:
-        made = Bench(folder, sizes)
+        made = Bench(folder, sizes, **defines)
         try:
             yield made
         finally:
