@@ -7,21 +7,17 @@ Throughput is of one CPU, as a part of that without counters.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from bench.packet import XDP_REDIRECT, Restoring, Row, begin, prepared
 from bench.report import report
 from bpf.netns import entered
-from bpf.pins import BPFFS, mount
 from lb.model import Way
 from lb.see.listening import heard
-from tests.packet.bench import Bench
+from tests.packet.bench import Bench, standing
 from tests.packet.net import V4, V6
 from tests.packet.packets import tcp
 
@@ -33,21 +29,6 @@ ROWS = (
     Row("SNAT, 1,024 known flows", V4, tcp, "A", 1 << 10, XDP_REDIRECT, way=Way.SNAT),
 )
 WAYS = ("without counters", "with counters", "with a monitor")
-
-
-@contextmanager
-def bench(**defines: str) -> Iterator[Bench]:
-    """The bench of the packet tests, its programs with these constants, in a folder of its own."""
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-see-", dir=BPFFS))
-    try:
-        made = Bench(folder, **defines)
-        try:
-            yield made
-        finally:
-            made.close()
-    finally:
-        shutil.rmtree(folder)
 
 
 @contextmanager
@@ -77,7 +58,7 @@ def _round(made: Bench, row: Row, restoring: Restoring) -> float:
     ran = restoring.run("measure", made.device, RUNS)
     if ran.verdict != row.verdict:
         raise SystemExit(f"{row.name}: verdict {ran.verdict}")
-    return ran.duration - restoring.run("restore", made.device, RUNS).duration
+    return ran.duration - restoring.run("around", made.device, RUNS).duration
 
 
 def _ready(made: Bench, row: Row) -> Restoring:
@@ -114,7 +95,7 @@ def measured(off: Bench, on: Bench) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measures and reports."""
-    with bench(COUNTING="0") as off, bench() as on:
+    with standing(COUNTING="0") as off, standing() as on:
         rows = measured(off, on)
     report("see", rows, list(rows[0]))
 

@@ -8,6 +8,11 @@
 #include "dsr.h"
 #include "tell.h"
 
+/* bench/packet.py measures without: each packet by the Maglev table alone. */
+#ifndef REMEMBERING
+#define REMEMBERING true
+#endif
+
 /* This node's address towards backends of other nodes; false: it has none of the family. */
 static __always_inline bool own_address(bool v4, struct addr *address)
 {
@@ -233,22 +238,24 @@ static __always_inline int balance_dsr(struct packet_ctx *ctx, const struct pkt 
 	row = dsr_row_for(pkt, &hash, &own);
 	if (!row)
 		goto otherwise;
-	id = dsr_recall(row, pkt, hash, frontend->service);
+	id = REMEMBERING ? dsr_recall(row, pkt, hash, frontend->service) : 0;
 	if (id) {
 		backend = backends.lookup(&id);
 		if (!backend || !may_wrap(ctx, pkt, &own, backend))
 			goto otherwise;
 		return wrap(ctx, pkt, &own, backend, id);
 	}
-	if (!may_begin(pkt) && (!IS_LAST || find_forth(pkt)))
+	if (REMEMBERING && !may_begin(pkt) && (!IS_LAST || find_forth(pkt)))
 		goto otherwise;
 	backend = pick(ctx, pkt, frontend, &id, &verdict);
 	if (!backend)
 		return verdict;
 	if (is_own(pkt, backend) || !may_wrap(ctx, pkt, &own, backend))
 		goto otherwise;
-	dsr_remember(row, pkt, hash, backend, id);
-	tell_dsr(ctx, pkt, backend, id);
+	if (REMEMBERING) {
+		dsr_remember(row, pkt, hash, backend, id);
+		tell_dsr(ctx, pkt, backend, id);
+	}
 	return wrap(ctx, pkt, &own, backend, id);
 otherwise:
 	return IS_LAST ? balance_flow(ctx, pkt, frontend) : PACKET_NEXT;

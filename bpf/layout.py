@@ -146,6 +146,7 @@ class DeviceFlag(IntEnum):
     SENDS = 2
     RETURNS = 4
     GENERIC = 8
+    VIRTUAL = 16
 
 
 class Forwarding(IntEnum):

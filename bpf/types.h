@@ -226,6 +226,7 @@ enum device_flag {
 	DEVICE_SENDS = 2,    /* native XDP of other devices can, too */
 	DEVICE_RETURNS = 4,  /* native XDP sends back what came from it (XDP_TX) */
 	DEVICE_GENERIC = 8,  /* XDP is generic here */
+	DEVICE_VIRTUAL = 16, /* what comes may carry checksums that nobody finished yet */
 };
 
 /* A device as XDP knows it, by its index. */

@@ -211,8 +211,18 @@ class Agent:
                 attach(hook, programs[SOCK], self._pins.links, settings.cgroup)
             except OSError as error:
                 raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
-        self._pins.sweep([*programs.values(), self._bandwidth.programs], settings.sizes)
         self._attached = True
+
+    def _sweep(self) -> None:
+        """What an agent before left goes once none of it is in force: programs of devices, too.
+
+        Until then they need their tables of tail calls, which the kernel empties with the pin.
+        """
+        used = [*self._ground.programs.values(), self._bandwidth.programs]
+        try:
+            self._pins.sweep(used, self._settings.sizes)
+        except OSError as error:
+            log.warning("could not remove what is no longer used: %s", error)
 
     def _attach_guard(self) -> None:
         """Called before anything is to be dropped in silence. Raises OSError."""
@@ -270,6 +280,7 @@ class Agent:
             return
         self._await_synced()
         self._bandwidth.start()
+        self._sweep()
         self._reaper.give(Work(everywhere=True))
         self._healer.start()
         if self._settings.takes_over:
