@@ -6,11 +6,13 @@
 #include "types.h"
 
 enum edt {
-	EDT_TICKS = 64,   /* of a limit's clocks, in a nanosecond */
-	EDT_FLOWS = 64,   /* flows of a pod that are told apart, by hash */
-	EDT_SHARE = 4,    /* a flow overtakes as long as it uses 1/n of a fair share */
-	EDT_LANE = 4,     /* all that overtake get 1/n of the rate */
-	EDT_FRAME = 1600, /* octets; larger packets are several in one, and never overtake */
+	EDT_TICKS = 64,        /* of a limit's clocks, in a nanosecond */
+	EDT_ROWS = 4,          /* places of a flow, each by bits of its hash of their own */
+	EDT_FLOWS = 64,        /* places in a row */
+	EDT_SEEN = 256,        /* flows that are counted apart, by hash */
+	EDT_LANE = 4,          /* all that overtake get 1/n of the rate */
+	EDT_FRAME = 1600,      /* octets; larger packets are several in one, and never overtake */
+	EDT_DEBT = 1000000000, /* ns; what a flow used too much is forgotten after that */
 	EDT_HORIZON = 2000000000, /* ns; no packet waits longer */
 };
 
@@ -39,9 +41,9 @@ struct limit {
 	/* Let through: octets of frames, with the headers of each segment; ns, of all together. */
 	__u64 packets, octets, waited, delayed, overtook, marked;
 	__u64 dropped, dropped_octets;
-	__u64 named;    /* octets that came from the pod */
-	__u64 flow[64]; /* when the flow may overtake again */
-	__u64 seen[64]; /* epoch in which the flow last sent */
+	__u64 named;     /* octets that came from the pod */
+	__u64 flow[256]; /* rows of when a flow may overtake again */
+	__u16 seen[256]; /* epoch in which the flow last sent */
 };
 
 /* The limits of an address of a pod, by number in `limits`; 0: none. */

