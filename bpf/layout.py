@@ -230,6 +230,8 @@ class Edt(IntEnum):
     LANE = 4
     FRAME = 1600
     DEBT = 1000000000
+    LEVELS = 10
+    CGROUP = 255
     HORIZON = 2000000000
 
 

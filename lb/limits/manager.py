@@ -59,6 +59,7 @@ class Bandwidth:
         self._faults: tuple[str, ...] = ()
         self._gauge = measure.Gauge()
         self._loose = ""
+        self._known: list[Pod] = []
         self._complained: set[str] = set()
         self._told = told
 
@@ -117,10 +118,10 @@ class Bandwidth:
             looked = 0 if woken else looked + 1
 
     def _look(self) -> None:
-        """Measure; what it says of limits is taken in if it is news."""
+        """Measure, and look for cgroups; what is news is taken in."""
         before = self._loose
         self._measure()
-        if self._loose != before:
+        if self._loose != before or self._pods.now() != self._known:
             self._step()
 
     def _measure(self) -> None:
@@ -133,7 +134,7 @@ class Bandwidth:
         """All of it: which limits there should be, where, and whether they are in force."""
         if not self._pods.is_listed:
             return
-        pods = self._pods.now()
+        pods = self._known = self._pods.now()
         wanted = plan(pods, {owner: held.bits for owner, held in self._book.held.items()})
         self._complain(wanted)
         ways = self._ways(pods, wanted)

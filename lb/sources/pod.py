@@ -38,4 +38,6 @@ def pod(item: objects.Pod, notes: Notes) -> Pod | None:
         host_network=spec.host_network or False,
         egress=asked.egress,
         ingress=asked.ingress,
+        # A static pod's own name is in its mirror's annotation (kubelet, pkg/kubelet/types).
+        uid=asked.mirrored or item.metadata.uid or "",
     )
