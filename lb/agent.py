@@ -206,7 +206,7 @@ class Agent:
                 attach(hook, programs[SOCK], self._pins.links, settings.cgroup)
             except OSError as error:
                 raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
-        self._pins.sweep([*programs.values(), self._bandwidth.programs], settings.sizes)
+        self._pins.sweep([*programs.values(), *self._bandwidth.folders], settings.sizes)
         self._attached = True
 
     def _attach_guard(self) -> None:
@@ -326,6 +326,7 @@ class Agent:
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
             "bandwidth": self._bandwidth.feature(),
+            **self._bandwidth.bbr.feature(),
         }
 
     def _hooks(self) -> dict[str, bool]:

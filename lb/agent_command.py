@@ -229,6 +229,13 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
 )
+@click.option(
+    "--pod-bbr",
+    type=click.Choice(["on", "off"]),
+    default="off",
+    show_default=True,
+    help="BBR for the TCP connections of pods that begin from now on.",
+)
 @kube_proxy_flags
 @optional_value(
     "--cleanup", type=bool, default=False, help="Take everything off this node, and end."
@@ -350,6 +357,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
+        pod_bbr=flags["pod_bbr"] == "on",
         sizes=table_sizes(sizes),
         **part,
     )

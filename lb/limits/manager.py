@@ -21,6 +21,7 @@ from lb.config import Settings
 from lb.devices import choose
 from lb.errors import KernelRefused
 from lb.limits import measure, places, show
+from lb.limits.bbr import Bbr
 from lb.limits.pods import Pods
 from lb.sources import Inbox
 
@@ -44,7 +45,9 @@ class Bandwidth:
         self._settings, self._pins = settings, pins
         self._text = EDT[settings.bandwidth_scope]
         self.programs = pins.place(self._text, _CONSTANTS)
-        """Where the programs lie, once a limit needs them."""
+        self.bbr = Bbr(settings, pins, told)
+        self.folders = (self.programs, self.bbr.programs)
+        """Where the programs lie, once they are needed."""
         self._has_fq = settings.bandwidth != "off" and qdisc.has_fq()
         if settings.bandwidth == "on" and not self._has_fq:
             raise KernelRefused(f"--bandwidth on: {NO_FQ.partition(':')[0]}; take auto or off")
@@ -102,6 +105,7 @@ class Bandwidth:
 
     def _run(self) -> None:
         self._book.adopt()
+        self.bbr.put()
         if self._settings.bandwidth == "off":
             self._book.apply({}, {})
             places.put(places.Places(), self.programs)

@@ -158,6 +158,7 @@ def pod(
     ingress: str | None = None,
     host_network: bool | None = None,
     phase: str = "Running",
+    uid: str | None = None,
 ) -> Manifest:
     """A Pod; `egress` and `ingress` are its bandwidth annotations."""
     listed = list(addresses)
@@ -166,7 +167,7 @@ def pod(
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(name, namespace, None, _given(**asked)),
+        "metadata": _metadata(name, namespace, None, _given(**asked)) | _given(uid=uid),
         "spec": _given(nodeName=node, hostNetwork=host_network),
         "status": _given(phase=phase, podIP=listed[0] if listed else None, podIPs=ips),
     }
