@@ -8,6 +8,7 @@ them (`bpf.code`), under the names that one with default sizes looks for on kern
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -40,17 +41,21 @@ def keys() -> list[str]:
 
 def main() -> None:
     """All that is missing in FOLDER."""
-    kept, release = Path(sys.argv[1]), sys.argv[2]
+    kept, release, own = Path(sys.argv[1]), sys.argv[2], platform.release
     here = keys()
+    platform.release = lambda: release
+    there = keys()
+    if all((kept / key).exists() for key in there):
+        return
+    platform.release = own
     mount(BPFFS)
     with tempfile.TemporaryDirectory(prefix="tidegate-vm-", dir=BPFFS) as folder:
         pins = Pins(Path(folder), kept)
         pins.make(table_sizes({}))
         for text, defines in TEXTS:
             pins.compile([text], defines).finish()
-    platform.release = lambda: release  # type: ignore[assignment]
-    for mine, theirs in zip(here, keys(), strict=True):
-        (kept / mine).rename(kept / theirs)
+    for mine, theirs in zip(here, there, strict=True):
+        shutil.copy2(kept / mine, kept / theirs)
 
 
 if __name__ == "__main__":
