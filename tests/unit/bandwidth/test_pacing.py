@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bandwidth.pacing import QUEUE_NS, SECOND, Departure, Pacer, depart, terms
 from bpf.layout import Edt
+from tests.unit.bandwidth.crowd import ours, play, tbf
 
 FRAME = 1514
 START = 1000 * SECOND
@@ -157,3 +158,15 @@ def test_marks_begin_where_the_queue_does() -> None:
     waits = [(one.at - START, one.mark) for one in went if one is not None]
     assert all(mark == (wait > 1_000_000) for wait, mark in waits)
     assert {mark for _, mark in waits} == {True, False}
+
+
+@pytest.mark.parametrize(("bits", "flows"), [(10**6, 32), (4 * 10**6, 32), (10**7, 8), (10**7, 32)])
+def test_requests_are_quick_beside_bulk_tcp(bits: int, flows: int) -> None:
+    """None is lost; p50 and p99 are 4 times below TBF's; the rate is exact to 1 %."""
+    seconds = 12 if bits > 10**6 else 20
+    found = play(ours(bits), flows=flows, seconds=seconds, seed=bits)
+    theirs = play(tbf(bits), flows=flows, seconds=seconds, seed=bits)
+    assert found.rate == pytest.approx(bits, rel=0.01)
+    assert found.lost == 0
+    assert found.p50 * 4 <= theirs.p50
+    assert found.p99 * 4 <= theirs.p99
