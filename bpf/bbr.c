@@ -9,6 +9,7 @@
 
 #include "types.h"
 #include "maps.h"
+#include "reason.h"
 
 int pod_bbr(struct bpf_sock_ops *socket)
 {
@@ -18,8 +19,8 @@ int pod_bbr(struct bpf_sock_ops *socket)
 
 	if (socket->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
 	    socket->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		return 1;
+		return SOCK_PROCEED;
 	if (here && bpf_get_netns_cookie(socket) != here->netns)
 		bpf_setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, name, sizeof(name));
-	return 1;
+	return SOCK_PROCEED;
 }
