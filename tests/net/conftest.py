@@ -17,6 +17,8 @@ from tests.net.world import World
 HERE = Path(__file__).parent
 EMULATED = 8
 """The patience that `tests.vm` asks for."""
+FEWER = ("--pod-devices", "off", "--xdp", "off")
+"""There, each million instructions that the verifier follows takes a minute."""
 
 
 def needs_net() -> None:
@@ -83,7 +85,7 @@ def world(
     cluster = request.getfixturevalue(name)
     world = World(cluster, tmp_path_factory.mktemp("manifests"))
     try:
-        world.start(*flags)
+        world.start(*flags, *(FEWER if PATIENCE >= EMULATED else ()))
         yield world
     finally:
         world.close()
