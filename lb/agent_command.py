@@ -37,6 +37,7 @@ from lb.options import (
     BPFFS,
     CGROUP,
     PROGRAM_CACHE,
+    bandwidth_flags,
     default_cgroup,
     kube_proxy_flags,
     optional_value,
@@ -215,26 +216,13 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="Bandwidth limits of pods of this node, by direction.",
 )
-@click.option(
-    "--bandwidth",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
+@bandwidth_flags
+@optional_value(
+    "--host-ports",
+    type=bool,
+    default=False,
     show_default=True,
-    help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
-)
-@click.option(
-    "--bandwidth-scope",
-    type=click.Choice(["node", "all"]),
-    default="node",
-    show_default=True,
-    help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
-)
-@click.option(
-    "--pod-bbr",
-    type=click.Choice(["on", "off"]),
-    default="off",
-    show_default=True,
-    help="BBR for the TCP connections of pods that begin from now on.",
+    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin.",
 )
 @kube_proxy_flags
 @optional_value(
@@ -355,6 +343,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         repair_seconds=flags["repair_interval"],
         # A trial on files must not take the services of a live cluster off its node.
         takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
+        host_ports=flags["host_ports"],
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
         pod_bbr=flags["pod_bbr"] == "on",
@@ -390,5 +379,6 @@ def _source(settings: Settings) -> Any:
         master=settings.master,
         node_name=settings.node_name,
         all_nodes=settings.forwarding is not Way.SNAT,
-        pods=settings.bandwidth != "off",
+        pods=settings.bandwidth != "off" or settings.host_ports,
+        host_ports=settings.host_ports,
     )

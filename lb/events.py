@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from lb.hostports import shown
 from lb.model import Kind, ServiceName
 from lb.sources.notes import ANNOTATION
 from lb.sources.reflector import Failed
@@ -26,6 +27,8 @@ log = logging.getLogger("tidegate.events")
 
 CONTROLLER = "kube-proxy"
 """Who reports, as tools for kube-proxy filter by it."""
+LIMITS = "kubernetes.io/"
+"""Begins the annotations of pods that are read."""
 API = "events.k8s.io/v1"
 LONGEST_NOTE = 1024
 """Characters that the API takes."""
@@ -57,8 +60,9 @@ def of_node(name: str, reason: str, note: str = "") -> Event:
 
 
 def of_service(name: ServiceName, reason: str, action: str, note: str) -> Event:
-    """A warning about a service."""
-    return Event("Service", name.namespace, name.name, WARNING, reason, action, note)
+    """A warning about a service, or about a pod with host ports."""
+    kind, (namespace, own) = shown(name)
+    return Event(kind, namespace, own, WARNING, reason, action, note)
 
 
 def body(event: Event, now: float, instance: str) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def of_turn(turn: Turn) -> Iterator[Event]:
     for one in turn.refused:
         kind, _, named = one.subject.partition(" ")
         namespace, _, name = named.partition("/")
-        if one.wrong and kind == Kind.POD:
+        if one.wrong and kind == Kind.POD and one.reason.startswith(LIMITS):
             yield Event("Pod", namespace, name, WARNING, "InvalidAnnotation", "Limit", one.reason)
         elif one.wrong and kind == Kind.SERVICE and one.reason.startswith(ANNOTATION):
             found = ServiceName(namespace, name)
