@@ -19,6 +19,8 @@ from lb.config import Settings
 
 log = logging.getLogger("tidegate.bandwidth")
 
+CONSTANTS = {"HAVE_SET_RETVAL": "0"}
+"""No program of bandwidth makes use of it."""
 MISSING = "not in this kernel (tcp_bbr)"
 
 
@@ -35,7 +37,7 @@ class Bbr:
 
     def __init__(self, settings: Settings, pins: Pins, told: Callable[[], None]) -> None:
         self._wanted, self._cgroup, self._pins = settings.pod_bbr, settings.cgroup, pins
-        self.programs = pins.place(BBR, {})
+        self.programs = pins.place(BBR, CONSTANTS)
         self._fault, self._told = "not attached yet", told
 
     def put(self) -> None:
@@ -56,7 +58,7 @@ class Bbr:
             return ""
         if not is_there():
             return MISSING
-        self._pins.compile([BBR], {}).finish()
+        self._pins.compile([BBR], CONSTANTS).finish()
         attach(POD_BBR, self.programs, self._pins.links, self._cgroup)
         return ""
 

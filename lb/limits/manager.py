@@ -21,13 +21,12 @@ from lb.config import Settings
 from lb.devices import choose
 from lb.errors import KernelRefused
 from lb.limits import measure, places, show
-from lb.limits.bbr import Bbr
+from lb.limits.bbr import CONSTANTS, Bbr
 from lb.limits.pods import Pods
 from lb.sources import Inbox
 
 log = logging.getLogger("tidegate.bandwidth")
 
-_CONSTANTS = {"HAVE_SET_RETVAL": "0"}  # no program of these makes use of it
 LOOK_SECONDS, LOOKS = 5.0, 12
 """Between looks at what limits do; at every twelfth, at what somebody may have taken off, too."""
 NO_FQ = "no fq in this kernel (sch_fq): limits are not enforced"
@@ -44,7 +43,7 @@ class Bandwidth:
     ) -> None:
         self._settings, self._pins = settings, pins
         self._text = EDT[settings.bandwidth_scope]
-        self.programs = pins.place(self._text, _CONSTANTS)
+        self.programs = pins.place(self._text, CONSTANTS)
         self.bbr = Bbr(settings, pins, told)
         self.folders = (self.programs, self.bbr.programs)
         """Where the programs lie, once they are needed."""
@@ -206,7 +205,7 @@ class Bandwidth:
             within_node=settings.bandwidth_scope == "all",
         )  # fmt: skip
         if here.paced() | here.naming and not self._built:
-            self._pins.compile([self._text], _CONSTANTS).finish()
+            self._pins.compile([self._text], CONSTANTS).finish()
             self._built = True
         errors = places.put(here, self.programs)
         if here.naming:

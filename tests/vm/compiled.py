@@ -25,7 +25,7 @@ _PACING = {"HAVE_SET_RETVAL": "0"}
 TEXTS: tuple[tuple[Text, Mapping[str, str]], ...] = (
     *((text, _BALANCING) for text in (texts.SOCK, texts.LB, texts.POD, texts.XDP)),
     *((text, _PACING) for text in texts.EDT.values()),
-    (texts.BBR, {}),
+    (texts.BBR, _PACING),
 )
 """What an agent may load, with its constants."""
 
