@@ -226,10 +226,14 @@ class Edt(IntEnum):
     """enum edt."""
 
     TICKS = 64
+    ROWS = 4
     FLOWS = 64
-    SHARE = 4
+    SEEN = 256
     LANE = 4
     FRAME = 1600
+    DEBT = 1000000000
+    LEVELS = 10
+    CGROUP = 255
     HORIZON = 2000000000
 
 
@@ -954,10 +958,10 @@ class ReasonCount(msgspec.Struct, frozen=True, gc=False):
 class Limit(msgspec.Struct, frozen=True, gc=False):
     """struct limit."""
 
-    SIZE: ClassVar[int] = 1160
-    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQ512s512s")
-    DIGEST: ClassVar[str] = "ef9c3e5f"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("overtook", 96), Field("marked", 104), Field("dropped", 112), Field("dropped_octets", 120), Field("named", 128), Field("flow", 136), Field("seen", 648),)
+    SIZE: ClassVar[int] = 2696
+    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQ2048s512s")
+    DIGEST: ClassVar[str] = "c8f9d45e"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("overtook", 96), Field("marked", 104), Field("dropped", 112), Field("dropped_octets", 120), Field("named", 128), Field("flow", 136), Field("seen", 2184),)
     rate: int
     longest: int
     mark: int
@@ -976,17 +980,17 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     dropped_octets: int
     named: int
     flow: tuple[int, ...]
-    seen: tuple[int, ...]
+    seen: bytes
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<64Q", *self.flow), _pack("<64Q", *self.seen))
+        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<256Q", *self.flow), self.seen)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
         rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, flow, seen = cls.LAYOUT.unpack(data)
-        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, _unpack("<64Q", flow), _unpack("<64Q", seen))
+        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, _unpack("<256Q", flow), seen)
 
 
 class PodLimits(msgspec.Struct, frozen=True, gc=False):

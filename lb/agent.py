@@ -218,7 +218,7 @@ class Agent:
 
         Until then they need their tables of tail calls, which the kernel empties with the pin.
         """
-        used = [*self._ground.programs.values(), self._bandwidth.programs]
+        used = [*self._ground.programs.values(), *self._bandwidth.folders]
         try:
             self._pins.sweep(used, self._settings.sizes)
         except OSError as error:
@@ -343,6 +343,7 @@ class Agent:
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
             "bandwidth": self._bandwidth.feature(),
+            **self._bandwidth.bbr.feature(),
         }
 
     def _hooks(self) -> dict[str, bool]:

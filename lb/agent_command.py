@@ -38,6 +38,7 @@ from lb.options import (
     CGROUP,
     HOST_PORTS,
     PROGRAM_CACHE,
+    bandwidth_flags,
     default_cgroup,
     kube_proxy_flags,
     optional_value,
@@ -216,20 +217,7 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="Bandwidth limits of pods of this node, by direction.",
 )
-@click.option(
-    "--bandwidth",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
-)
-@click.option(
-    "--bandwidth-scope",
-    type=click.Choice(["node", "all"]),
-    default="node",
-    show_default=True,
-    help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
-)
+@bandwidth_flags
 @HOST_PORTS
 @kube_proxy_flags
 @optional_value(
@@ -353,6 +341,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         host_ports=flags["host_ports"],
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
+        pod_bbr=flags["pod_bbr"] == "on",
         sizes=table_sizes(sizes),
         **part,
     )

@@ -120,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth: str = "off"
     """Pod bandwidth limits: auto, on, off."""
     bandwidth_scope: str = "node"
+    pod_bbr: bool = False
     """What they hold for: `node`, what leaves it; `all`, also between its pods."""
     sizes: dict[str, int] = msgspec.field(default_factory=lambda: table_sizes({}))
     """Length of each table in entries; of slots in lines of 16, of rings in pairs."""

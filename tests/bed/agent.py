@@ -23,7 +23,9 @@ from typing import Any
 from tests.bed.host import Host
 from tests.bed.process import PATIENCE, BedError, Process, await_readable
 
-PROGRAMS = Path(__file__).parents[2] / ".pytest_cache" / "programs"
+PROGRAMS = Path(
+    os.environ.get("TIDEGATE_PROGRAMS", Path(__file__).parents[2] / ".pytest_cache" / "programs")
+)
 """What the compiler made for one agent is good for all others of this tree."""
 READY_SECONDS = 30.0 * PATIENCE
 """An agent compiles its programs before it is ready; patience is for emulated machines."""

@@ -10,6 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ class World:
 
     def start(self, *flags: str) -> None:
         """An agent on every node; returns once all are ready."""
-        for node in self.cluster.nodes:
-            self.agents.append(node.agent(self.manifests.directory, *flags))
+        nodes = self.cluster.nodes
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            self.agents += pool.map(lambda one: one.agent(self.manifests.directory, *flags), nodes)
 
     def close(self) -> None:
         """End the agents and take their data path off, so that the next ones start afresh."""
