@@ -17,14 +17,15 @@ enum tail {
 	TAIL_UNWRAP = 5, /* lb_unwrap: what another node wrapped for a backend of this one */
 	TAIL_BEGIN = 6,  /* lb_begin: the first packet of a flow */
 	TAIL_DSR = 7,    /* lb_dsr: to a service whose backends answer the client themselves */
-	TAILS = 8,
+	TAIL_UNMARK = 8, /* lb_unmark: what another node marked for a backend of this one */
+	TAILS = 9,
 };
 
 /* Where the words lie that one program leaves to the next. */
 enum note {
 	NOTE_REASON = 0, /* to lb_answer: enum reason */
 	NOTE_MTU = 1,    /* to lb_answer: octets of an IP packet */
-	NOTE_L4 = 0,     /* to lb_flow, lb_begin and lb_dsr, these three: see odd.h */
+	NOTE_L4 = 0,     /* to lb_flow, lb_begin, lb_dsr and lb_unmark, these three: see odd.h */
 	NOTE_KIND = 1,
 	NOTE_PORTS = 2,
 };

@@ -6,6 +6,7 @@
 
 #include "balance.h"
 #include "odd.h"
+#include "unmark.h"
 #include "unwrap.h"
 #include "answer.h"
 #include "fragment.h"
@@ -26,6 +27,11 @@ int lb_odd_in(struct __sk_buff *ctx)
 		return PACKET_NEXT;
 	if (odd.icmp) {
 		tails.call(ctx, TAIL_ICMP);
+		return PACKET_NEXT;
+	}
+	if (!FROM_PODS && odd.part == PART_WHOLE && has_mark(ctx, ETH_HLEN, pkt.v4)) {
+		note(ctx, &pkt);
+		tails.call(ctx, TAIL_UNMARK);
 		return PACKET_NEXT;
 	}
 	if (odd.part == PART_LATER && !find_ports(&pkt, &odd))

@@ -13,10 +13,15 @@ from tests.net.outside import FAMILY, PROTOCOL, Met, Outside, Place
 from tests.net.world import World, url
 
 MODES = ("native", "generic", "off")
+DISPATCHES = ("ipip", "opt")
 pytestmark = pytest.mark.parametrize(
     "world",
-    [("two_nodes", "--xdp", mode, "--forwarding", "dsr") for mode in MODES],
-    ids=MODES,
+    [
+        ("two_nodes", "--xdp", mode, "--forwarding", "dsr", "--dsr-dispatch", dispatch)
+        for dispatch in DISPATCHES
+        for mode in MODES
+    ],
+    ids=[f"{dispatch}-{mode}" for dispatch in DISPATCHES for mode in MODES],
     indirect=True,
 )
 KINDS = ("node_port", "balancer", "external", "cluster")
