@@ -84,8 +84,8 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
             if spec.type == "LoadBalancer" and external_policy is Policy.LOCAL
             else 0
         ),
-        forwarding=_word(Way, FORWARDING, annotations, notes),
-        dispatch=_word(Dispatch, DISPATCH, annotations, notes),
+        forwarding=_word(Way, FORWARDING, item.metadata.annotations or {}, notes),
+        dispatch=_word(Dispatch, DISPATCH, item.metadata.annotations or {}, notes),
         algorithm=algorithm(annotations, notes),
         weights=weights(annotations, notes),
         annotations=annotations,
