@@ -210,7 +210,9 @@ def _health_check_node_port(number: int | None, notes: Notes) -> int:
     return (notes.port("spec.healthCheckNodePort", number) or 0) if number else 0
 
 
-def _word(words: type[W], name: str, annotations: Mapping[str, str], notes: Notes) -> W | None:
+def _word(
+    words: type[W], name: str, annotations: Mapping[str, str | None], notes: Notes
+) -> W | None:
     """What an annotation says; None: as the node has it."""
     value = annotations.get(name)
     if value is None:
