@@ -100,6 +100,24 @@ int lb_unmark(struct __sk_buff *ctx)
 	return read_noted(ctx, &pkt) ? unmark(ctx, &pkt) : PACKET_NEXT;
 }
 
+/* Errors about what this node handed to another. */
+int lb_return(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct odd odd = {};
+
+	return read_odd(ctx, &pkt, &odd) ? return_error(ctx, &pkt, &odd) : PACKET_NEXT;
+}
+
+/* Errors about answers that went past this node. */
+int lb_pass(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct odd odd = {};
+
+	return read_odd(ctx, &pkt, &odd) ? pass_error(ctx, &pkt, &odd) : PACKET_NEXT;
+}
+
 /* What lb_out could not read. */
 int lb_odd_out(struct __sk_buff *ctx)
 {
