@@ -10,6 +10,7 @@ import pytest
 from tests.bed.manifests import node
 from tests.net.bulk import SIZE, to_and_fro
 from tests.net.outside import FAMILY, PROTOCOL, Met, Outside, Place
+from tests.net.small import SMALL, made_small
 from tests.net.world import World, url
 
 MODES = ("native", "generic", "off")
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.parametrize(
     ids=[f"{dispatch}-{mode}" for dispatch in DISPATCHES for mode in MODES],
     indirect=True,
 )
+SMALLEST = 1320
+"""Octets that have to fit between nodes: IPv6 sends packets of 1280 everywhere (RFC 8200, 5)."""
 KINDS = ("node_port", "balancer", "external", "cluster")
 
 
@@ -71,6 +74,22 @@ def test_megabytes(
     to_and_fro(outside.client, url(getattr(place.at, family), place.port), megabytes)
     passed = received(outside.world) - before
     assert SIZE < passed < 1.2 * SIZE
+
+
+@pytest.mark.parametrize("where", SMALL)
+def test_path_mtu(
+    outside: Outside, services: dict[str, dict[str, Place]], where: str, tmp_path: Path
+) -> None:
+    """Megabytes arrive whole both ways: what routers say of packets too long gets where it must.
+
+    The balancer translates it for the client, and for the backend what is about its direct answers.
+    """
+    sent = tmp_path / "sent"
+    sent.write_bytes(bytes(range(256)) * 4 * 1024)
+    place = services["TCP"]["balancer"]
+    with made_small(outside.world, where, SMALLEST):
+        for address in place.at:
+            to_and_fro(outside.client, url(address, place.port), sent)
 
 
 @FAMILY
