@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.bed import Cluster, Talk, until
 from tests.bed.manifests import node
 from tests.net.bulk import SIZE, to_and_fro
 from tests.net.outside import FAMILY, PROTOCOL, Met, Outside, Place
 from tests.net.small import SMALL, made_small
-from tests.net.world import World, url
+from tests.net.world import FAMILIES, World, url
+from tests.packet.net import V4, V6
+from tests.packet.packets import network, tcp, udp
+from tests.packet.test_mark import marked
 
+LINES = 7000
 MODES = ("native", "generic", "off")
 DISPATCHES = ("ipip", "opt")
 pytestmark = pytest.mark.parametrize(
@@ -92,14 +98,79 @@ def test_path_mtu(
             to_and_fro(outside.client, url(address, place.port), sent)
 
 
-@FAMILY
-@PROTOCOL
-def test_both_agents_started_again(
-    outside: Outside, services: dict[str, dict[str, Place]], protocol: str, family: str
+@pytest.fixture(scope="module")
+def lines(two_nodes: Cluster) -> None:
+    """The far pod answers line by line over long connections, too."""
+    for pod in two_nodes.nodes[1].pods:
+        if pod.name == "web-1":
+            pod.line_echo(LINES)
+
+
+def asked_everywhere(outside: Outside, services: dict[str, dict[str, Place]]) -> set[Met]:
+    """What new clients of all protocols and families meet."""
+    return {
+        outside.ask(protocol, services[protocol]["external"], family)
+        for protocol in services
+        for family in FAMILIES
+    }
+
+
+@pytest.mark.usefixtures("lines")
+def test_both_agents_killed_and_started_again(
+    outside: Outside, services: dict[str, dict[str, Place]]
 ) -> None:
-    """What they remember outlives them, and so does what is in force."""
+    """Live connections go on, and new ones are served, with both agents dead and then back."""
+    long = outside.expose("far-lines", [outside.world.far], target=LINES)
+    talks = [
+        Talk(outside.client, protocol.lower(), address, place.port)
+        for protocol, place in (("TCP", long["balancer"]), ("UDP", services["UDP"]["balancer"]))
+        for address in place.at
+    ]
+    served = {Met("web-1", address) for address in outside.client.addresses}
     for agent in outside.world.agents:
         agent.kill()
+    assert asked_everywhere(outside, services) == served
+    for agent in outside.world.agents:
         agent.start()
-    met = outside.ask(protocol, services[protocol]["external"], family)
-    assert met == Met("web-1", getattr(outside.client, family))
+    assert asked_everywhere(outside, services) == served
+    for talk in talks:
+        talk.await_answer()
+        seen = talk.stop()
+        assert (seen["failures"], seen["connects"]) == ([], 1)
+    outside.world.remove("far-lines")
+
+
+SEND = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+raw.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 0))
+"""
+
+
+def forged(outside: Outside, protocol: str, place: Place, family: str) -> str:
+    """A packet that the client marks itself for the far pod, in hexadecimal digits."""
+    client, pod, asked = (
+        getattr(pair, family)
+        for pair in (outside.client.addresses, outside.world.far.addresses, place.at)
+    )
+    said = (tcp if protocol == "TCP" else udp)(client, 40000, asked, place.port)
+    net = V4 if family == "ipv4" else V6
+    return bytes(network(marked(net, client, pod, said, (asked, place.port)))).hex()
+
+
+def test_forged_marks(outside: Outside, services: dict[str, dict[str, Place]]) -> None:
+    """Of an address that is no node's: dropped at the backend's node, and counted there."""
+    agent = outside.world.agents[1]
+
+    def drops() -> int:
+        rows = json.loads(agent.tidegate("show", "drops", "-o", "json").stdout)
+        return next(int(row["count"]) for row in rows if row["reason"] == "stranger")
+
+    before = drops()
+    for protocol, places in services.items():
+        for family in FAMILIES:
+            packet = forged(outside, protocol, places["balancer"], family)
+            pod = getattr(outside.world.far, family)
+            outside.client.run(sys.executable, "-c", SEND, pod, packet)
+    until(lambda: drops() == before + 4, "four drops", timeout=5)
