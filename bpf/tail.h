@@ -31,6 +31,7 @@ enum note {
 	NOTE_WHENCE = 0, /* to lb_icmp: enum whence */
 	NOTE_KIND = 1,
 	NOTE_PORTS = 2,
+	NOTE_TRY = 3, /* to lb_begin: how often it was tried before */
 };
 
 /* How an ICMP packet came. */
