@@ -209,6 +209,7 @@ class Explainer:
             out = netlink.way_to(show(outer.backend))
             return answer | {
                 "mode": "dsr",
+                "dispatch": outer.dispatch.value,
                 "flow": "begins" if new is not None else "established",
                 "algorithm": _algorithm(asked) if new is not None else "",
                 **self._chosen(number, outer.backend, outer.port),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lb.address import MAPPED, Address, Family, family
 from lb.errors import BadInput
-from lb.model import Protocol
+from lb.model import Dispatch, Protocol
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _IPV4_IN, _IPV6_IN = 4, 41  # IPPROTO_IPIP, IPPROTO_IPV6
@@ -91,6 +91,7 @@ class Wrapped(NamedTuple):
     source: Address
     backend: Address
     port: int
+    dispatch: Dispatch
 
 
 def wrapped(frame: bytes) -> Wrapped | None:
@@ -99,15 +100,17 @@ def wrapped(frame: bytes) -> Wrapped | None:
     if kind == _IPV4 and len(frame) >= _ETHER + 36:
         source, backend = (Address(MAPPED + frame[i : i + 4]) for i in (26, 30))
         if frame[_ETHER + 9] == _IPV4_IN:
-            return Wrapped(source, backend, int.from_bytes(frame[18:20]))
+            return Wrapped(source, backend, int.from_bytes(frame[18:20]), Dispatch.IPIP)
         if frame[_ETHER] == _MARKED and frame[_ETHER + 20 : _ETHER + 22] == _MARK_V4:
-            return Wrapped(source, backend, int.from_bytes(frame[_ETHER + 34 : _ETHER + 36]))
+            port = int.from_bytes(frame[_ETHER + 34 : _ETHER + 36])
+            return Wrapped(source, backend, port, Dispatch.OPT)
     if kind == _IPV6 and len(frame) >= _ETHER + 84:
         source, backend = (Address(frame[i : i + 16]) for i in (22, 38))
         if frame[_ETHER + 6] == _IPV6_IN:
-            return Wrapped(source, backend, int.from_bytes(frame[16:18]))
+            return Wrapped(source, backend, int.from_bytes(frame[16:18]), Dispatch.IPIP)
         if frame[_ETHER + 6] == _OPTIONS and frame[_ETHER + 41 : _ETHER + 44] == _MARK_V6:
-            return Wrapped(source, backend, int.from_bytes(frame[_ETHER + 82 : _ETHER + 84]))
+            port = int.from_bytes(frame[_ETHER + 82 : _ETHER + 84])
+            return Wrapped(source, backend, port, Dispatch.OPT)
     return None
 
 

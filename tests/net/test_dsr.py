@@ -13,7 +13,7 @@ from tests.bed.manifests import node
 from tests.net.bulk import SIZE, to_and_fro
 from tests.net.outside import FAMILY, PROTOCOL, Met, Outside, Place
 from tests.net.small import SMALL, made_small
-from tests.net.world import FAMILIES, World, url
+from tests.net.world import FAMILIES, WEB, World, url
 from tests.packet.net import V4, V6
 from tests.packet.packets import network, tcp, udp
 from tests.packet.test_mark import marked
@@ -68,6 +68,16 @@ def test_the_backend_sees_the_client(
     """Its answer comes from the service's address and port, which is not its own."""
     met = outside.ask(protocol, services[protocol][kind], family)
     assert met == Met("web-1", getattr(outside.client, family))
+
+
+def test_explain_says_how(outside: Outside, services: dict[str, dict[str, Place]]) -> None:
+    """Whether the packet is wrapped or marked for the backend's node."""
+    agent, place = outside.world.agent, services["TCP"]["balancer"]
+    asked = ("explain", "tcp", f"{outside.client.ipv4}:40000", f"{place.at.ipv4}:{place.port}")
+    answer = json.loads(agent.tidegate(*asked, "-o", "json").stdout)
+    assert (answer["mode"], answer["dispatch"]) == ("dsr", agent.flags[-1])
+    assert answer["backend"] == f"{outside.world.far.ipv4}:{WEB}"
+    assert answer["story"][-1].endswith("answers the client itself.")
 
 
 @FAMILY
