@@ -54,6 +54,7 @@ class FrontendFlag(IntEnum):
 
     RANGES = 1
     DSR = 2
+    OPT = 4
 
 
 class View(IntEnum):
@@ -220,6 +221,7 @@ class Reason(IntEnum):
     ANSWER_LIMIT = 13
     FRAGMENT = 14
     BANDWIDTH = 15
+    STRANGER = 16
 
 
 class Edt(IntEnum):

@@ -24,10 +24,14 @@ TAILS = (
     Program("lb_unwrap", _SCHED_CLS, -1, tail=5),
     Program("lb_begin", _SCHED_CLS, -1, tail=6),
     Program("lb_dsr", _SCHED_CLS, -1, tail=7),
+    Program("lb_unmark", _SCHED_CLS, -1, tail=8),
+    Program("lb_return", _SCHED_CLS, -1, tail=9),
+    Program("lb_pass", _SCHED_CLS, -1, tail=10),
 )
 """What LB_IN, LB_OUT and POD_IN hand over to, by enum tail of bpf/tail.h."""
 
-_OUTSIDE = ("lb_odd_out", "lb_unwrap", "lb_dsr")  # on devices where outside traffic enters alone
+_OUTSIDE = ("lb_odd_out", "lb_unwrap", "lb_dsr", "lb_unmark", "lb_return", "lb_pass")
+"""On devices where outside traffic enters alone."""
 
 SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))

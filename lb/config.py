@@ -17,7 +17,7 @@ import msgspec
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
 from lb.local import Detection
-from lb.model import Algorithm, Way
+from lb.model import Algorithm, Dispatch, Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
@@ -104,6 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of the names of devices that lead to pods, or `auto`; empty: none."""
     forwarding: Way = Way.SNAT
     """How a backend of another node is reached, where the service does not say."""
+    dispatch: Dispatch = Dispatch.IPIP
+    """How DSR tells that node what was asked."""
     xdp: str = "auto"
     """`auto`, `native`, `generic` or `off`."""
     algorithm: Algorithm = Algorithm.MAGLEV

@@ -216,6 +216,7 @@ class Explainer:
         if outer is not None:
             return answer | {
                 "mode": "dsr",
+                "dispatch": outer.dispatch.value,
                 "flow": "begins" if new is not None else "established",
                 "algorithm": _algorithm(asked) if new is not None else "",
                 **self._chosen(new.id if new is not None else 0, outer.backend, outer.port),

@@ -94,6 +94,9 @@ def _end(answer: dict[str, Any]) -> list[str]:
     ways = f" as {sent['source']} -> {sent['destination']}" if sent else ""
     if verdict == "local":
         return [f"It is on this node: handed up{ways}, to {out}."]
+    if answer.get("dispatch"):
+        how = "wrapped" if answer["dispatch"] == "ipip" else "with the question as an IP option"
+        return [f"It is sent on{ways}, {how}, by {out}; that node answers the client itself."]
     return [
         f"It is sent on{ways}, by {out}"
         + ("; answers come back here." if answer.get("port") else ".")
