@@ -14,6 +14,8 @@
 
 #define ROW_MASK (SNAT_PORTS - 1)
 #define ROW_TRIES 7
+/* Once more than there are rows to try: then the oldest of the first has to go. */
+#define FLOW_TRIES (ROW_TRIES + 1)
 
 static __always_inline __u64 mix(__u64 hash, __u64 value)
 {
@@ -188,13 +190,6 @@ static __always_inline void unlock(struct row *row)
 	__sync_val_compare_and_swap(&row->lock, 1, 0);
 }
 
-/* The number, so that the verifier takes it for any number: else it would follow all the rest once
- * for each way that a loop may have gone. */
-static __always_inline __u32 any(const struct row *row, __u32 number)
-{
-	return number + row->zero;
-}
-
 /* Which of a row's ways a new flow may have: a free one, else one that is over, else (`force`)
  * the one silent for longest. ROW_WAYS: none, or its answers would be taken for another's. Where
  * only the client's own port tells them apart, that client's newer flow counts; a port of this
@@ -203,27 +198,27 @@ static __always_inline __u32 any(const struct row *row, __u32 number)
 static __always_inline __u32 room_for(struct row *row, __u32 forth, __u32 back, __be16 port,
 				      __u64 now, bool force)
 {
-	__u32 same = any(row, ROW_WAYS);
-	__u64 best = ~0ULL; /* ns of the last packet, 0 where it is over; and which way */
+	__u32 place = ROW_WAYS;
+	__u64 oldest = ~0ULL;
 
 	for (__u32 i = 0; i < ROW_WAYS; i++) {
-		bool over = is_over(&row->flow[i], now);
-		__u64 way = any(row, i);
+		struct flow *there = &row->flow[i];
+		bool over = is_over(there, now);
 
-		if (!over && row->back[i] == back)
-			same = way;
-		if (!over)
-			way |= row->flow[i].used * ROW_WAYS;
-		if (way < best)
-			best = way;
+		if (row->back[i] == back && !over) {
+			if (!port || row->forth[i] == forth)
+				return i;
+			return force && there->state == FLOW_CLOSING ? i : ROW_WAYS;
+		}
+		if (over && oldest) {
+			oldest = 0;
+			place = i;
+		} else if (force && there->used < oldest) {
+			oldest = there->used;
+			place = i;
+		}
 	}
-	if (same < ROW_WAYS) {
-		asm volatile("%0 &= 7" : "+r"(same));
-		if (!port || row->forth[same] == forth)
-			return same;
-		return force && row->flow[same].state == FLOW_CLOSING ? same : ROW_WAYS;
-	}
-	return force || best < ROW_WAYS ? best % ROW_WAYS : ROW_WAYS;
+	return place;
 }
 
 /* Has this node a socket of its own that the answers would reach? */
@@ -260,11 +255,14 @@ static __always_inline bool is_taken(struct packet_ctx *ctx, const struct ends *
 static __always_inline struct flow *put(struct row *row, __u32 i, const struct pkt *pkt,
 					const struct backend *backend)
 {
-	struct flow *flow = &row->flow[i];
+	struct flow *flow;
 
+	if (i >= ROW_WAYS)
+		return NULL;
 	row->forth[i] = 0;
 	row->back[i] = 0;
 	barrier();
+	flow = &row->flow[i];
 	retire(flow);
 	flow->client = pkt->ends.source;
 	flow->frontend = pkt->ends.destination;
@@ -282,52 +280,50 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
 	return flow;
 }
 
-/* Remembers a new flow to a backend. The source of its answers is in `back` already, and their
- * destination too, but for the port of this node that stands for a client of a backend
- * elsewhere. NULL: no port is free towards this backend. */
+/* Remembers a new flow to a backend, in the row of one try of FLOW_TRIES. The source of its
+ * answers is in `back` already, and their destination too, but for the port of this node that
+ * stands for a client of a backend elsewhere. NULL: no port is free there towards this backend. */
 static __always_inline struct flow *remember(struct packet_ctx *ctx, const struct pkt *pkt,
 					     const struct backend *backend, __u32 id,
-					     enum forwarding mode, struct ends *back)
+					     enum forwarding mode, struct ends *back, __u32 try)
 {
 	__u32 walk = walk_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
 	__u32 forth = tag_of(&pkt->ends, pkt->protocol);
-	bool here = mode == FORWARDING_LOCAL;
+	__u32 index = row_at(walk, try % ROW_TRIES);
+	struct row *row = flows.lookup(&index);
 	__u64 now = bpf_ktime_get_ns();
+	struct flow *flow = NULL;
+	__be16 port = 0;
+	__u32 tag, i;
 
-	/* Once more than there are rows to try: then the oldest of the first has to go. */
-	for (__u32 try = 0; try <= ROW_TRIES; try++) {
-		__u32 index = row_at(walk, try % ROW_TRIES);
-		struct row *row = flows.lookup(&index);
-		__be16 port = here ? 0 : bpf_htons(SNAT_FIRST_PORT + index);
-		struct flow *flow = NULL;
-		__u32 tag, i;
-
-		if (!row)
-			return NULL;
-		if (port)
-			back->destination_port = port;
-		if ((!port || !is_taken(ctx, back, pkt->protocol, pkt->v4)) && lock(row)) {
-			tag = tag_of(back, pkt->protocol);
-			i = room_for(row, forth, tag, port, now, try == ROW_TRIES);
-			if (i < ROW_WAYS) {
-				/* The compiler knows it by now, the verifier has to be told. */
-				asm volatile("%0 &= 7" : "+r"(i));
-				flow = put(row, i, pkt, backend);
-				flow->id = id;
-				flow->port = port;
-				flow->mode = mode;
-				flow->used = now;
-				barrier();
-				row->forth[i] = forth;
-				row->back[i] = tag;
-			}
-			unlock(row);
-		}
-		if (flow)
-			return flow;
-		row->crowded = 1;
+	if (!row)
+		return NULL;
+	if (mode != FORWARDING_LOCAL) {
+		port = bpf_htons(SNAT_FIRST_PORT + index);
+		back->destination_port = port;
 	}
-	return NULL;
+	if ((!port || !is_taken(ctx, back, pkt->protocol, pkt->v4)) && lock(row)) {
+		tag = tag_of(back, pkt->protocol);
+		row->chosen = room_for(row, forth, tag, port, now, try == ROW_TRIES);
+		/* Read again, it is any number to the verifier, which would else follow all that
+		 * may have led to it: most of the million instructions of kernels before 6.4. */
+		barrier();
+		i = row->chosen;
+		flow = put(row, i, pkt, backend);
+		if (flow) {
+			flow->id = id;
+			flow->port = port;
+			flow->mode = mode;
+			flow->used = now;
+			barrier();
+			row->forth[i & (ROW_WAYS - 1)] = forth;
+			row->back[i & (ROW_WAYS - 1)] = tag;
+		}
+		unlock(row);
+	}
+	if (!flow)
+		row->crowded = 1;
+	return flow;
 }
 
 #endif

@@ -36,6 +36,7 @@ class Scope(IntEnum):
 
     ADDRESS = 0
     NODE = 1
+    LOOPBACK = 2
 
 
 class FrontendType(IntEnum):
@@ -752,24 +753,24 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     SIZE: ClassVar[int] = 848
     LAYOUT: ClassVar[Struct] = Struct("<QII32s32s768s")
-    DIGEST: ClassVar[str] = "9b8011fc"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("lock", 0), Field("crowded", 8), Field("zero", 12), Field("forth", 16), Field("back", 48), Field("flow", 80),)
+    DIGEST: ClassVar[str] = "f9c37841"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("lock", 0), Field("crowded", 8), Field("chosen", 12), Field("forth", 16), Field("back", 48), Field("flow", 80),)
     lock: int
     crowded: int
-    zero: int
+    chosen: int
     forth: tuple[int, ...]
     back: tuple[int, ...]
     flow: bytes
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.lock, self.crowded, self.zero, _pack("<8I", *self.forth), _pack("<8I", *self.back), self.flow)
+        return self.LAYOUT.pack(self.lock, self.crowded, self.chosen, _pack("<8I", *self.forth), _pack("<8I", *self.back), self.flow)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        lock, crowded, zero, forth, back, flow = cls.LAYOUT.unpack(data)
-        return cls(lock, crowded, zero, _unpack("<8I", forth), _unpack("<8I", back), flow)
+        lock, crowded, chosen, forth, back, flow = cls.LAYOUT.unpack(data)
+        return cls(lock, crowded, chosen, _unpack("<8I", forth), _unpack("<8I", back), flow)
 
 
 class FragmentKey(msgspec.Struct, frozen=True, gc=False):

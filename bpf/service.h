@@ -37,16 +37,22 @@ static __always_inline bool in_node_netns(__u64 netns)
 }
 
 /* Node ports: `key` names an address of this node. A loopback address is the node's own only
- * for the node's own processes; to a pod it is the pod. `flags`: enum address_flag. */
+ * for the node's own processes; to a pod it is the pod, and no packet may ask for it (`netns` 0).
+ * `flags`: enum address_flag. */
 static __always_inline struct frontend *find_node_port(struct frontend_key *key, __u64 netns,
 						       __u32 *flags)
 {
 	struct node_address *local;
+	struct frontend *frontend;
 
 	if (is_v4_loopback(&key->address)) {
-		if (!in_node_netns(netns))
+		if (!netns || !in_node_netns(netns))
 			return NULL;
 		key->address.word[3] = bpf_htonl(0x7f000001);
+		key->scope = SCOPE_LOOPBACK;
+		frontend = frontends.lookup(key);
+		if (frontend)
+			return frontend;
 	}
 	local = addresses.lookup(&key->address);
 	if (!local)

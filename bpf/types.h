@@ -14,8 +14,9 @@ struct addr {
 
 /* What a frontend's address field means. */
 enum scope {
-	SCOPE_ADDRESS = 0, /* this address */
-	SCOPE_NODE = 1,    /* any address of this node that accepts node ports */
+	SCOPE_ADDRESS = 0,  /* this address */
+	SCOPE_NODE = 1,     /* any address of this node that accepts node ports */
+	SCOPE_LOOPBACK = 2, /* 127.0.0.0/8, as this node's own processes see it */
 };
 
 enum frontend_type {
@@ -32,7 +33,7 @@ enum frontend_flag {
 };
 
 struct frontend_key {
-	struct addr address; /* unspecified address of the family for SCOPE_NODE */
+	struct addr address; /* unspecified address of the family for SCOPE_NODE; 127.0.0.1 */
 	__be16 port;
 	__u8 protocol; /* IPPROTO_* */
 	__u8 scope;    /* enum scope */
@@ -295,7 +296,7 @@ enum row_size {
 struct row {
 	__u64 lock;    /* 1: somebody puts a flow in; bcc's compiler swaps words of 64 bits only */
 	__u32 crowded; /* 1: a flow had to go to one of the next rows */
-	__u32 zero;    /* always; the verifier cannot know */
+	__u32 chosen;  /* under the lock: the way for the new flow */
 	__u32 forth[8];
 	__u32 back[8];
 	struct flow flow[8];

@@ -10,6 +10,7 @@ Not for prefixes of routes or devices: only for what services and endpoints need
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from enum import IntEnum
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NewType
@@ -109,3 +110,11 @@ def parse_prefix(text: str) -> Prefix:
     shift = 128 - bits
     number = int.from_bytes(base) >> shift << shift
     return Prefix((Address(number.to_bytes(16)), bits))
+
+
+def one_of_each(addresses: Collection[Address]) -> tuple[Address, ...]:
+    """The first address of each family."""
+    found: dict[Family, Address] = {}
+    for address in addresses:
+        found.setdefault(family(address), address)
+    return tuple(found.values())

@@ -326,6 +326,7 @@ class Agent:
             if seen == controller.revision:
                 break
         with controller.lock:
+            features["host-ports"] = controller.host_ports()
             answer = status(controller, self._hooks(), self._reaper.ended, features)
         return answer | {"repairs": dict(self._healer.repairs)}
 

@@ -229,6 +229,13 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
 )
+@optional_value(
+    "--host-ports",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin.",
+)
 @kube_proxy_flags
 @optional_value(
     "--cleanup", type=bool, default=False, help="Take everything off this node, and end."
@@ -348,6 +355,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         repair_seconds=flags["repair_interval"],
         # A trial on files must not take the services of a live cluster off its node.
         takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
+        host_ports=flags["host_ports"],
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
         sizes=table_sizes(sizes),
@@ -382,5 +390,6 @@ def _source(settings: Settings) -> Any:
         master=settings.master,
         node_name=settings.node_name,
         all_nodes=settings.forwarding is not Way.SNAT,
-        pods=settings.bandwidth != "off",
+        pods=settings.bandwidth != "off" or settings.host_ports,
+        host_ports=settings.host_ports,
     )

@@ -11,21 +11,23 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from bpf.layout import AddressFlag, FrontendKey, Peer, Scope
-from lb.address import ANY, Address, Family, Prefix, family, show
+from lb import hostports
+from lb.address import ANY, Address, Family, Prefix, family, one_of_each, show
 from lb.claims import Claim
 from lb.config import Settings
-from lb.here import Addresses, one_of_each
+from lb.here import Addresses
 from lb.local import Mode, local
 from lb.model import Change, Kind, Protocol, ServiceName
-from lb.plan import Here, Plan, Unit, plan
+from lb.plan import Here, Plan, plan
 from lb.progress import Progress
 from lb.reaper import Place, Work
-from lb.reconcile import Failing, Outcome, Reconciler
+from lb.reconcile import Outcome, Reconciler
 from lb.sources import Report
 from lb.store import Store
 from lb.turn import Follower, Turn
@@ -53,7 +55,9 @@ class Controller:
         self.reconciler = reconciler
         self.addresses = addresses
         self.progress = Progress(settings.stale_seconds)
-        self.store = Store(settings.node_name, since=self.progress.started)
+        self.store = Store(
+            settings.node_name, since=self.progress.started, host_ports=settings.host_ports
+        )
         self.here = Here(
             settings.node_name,
             "",
@@ -81,6 +85,7 @@ class Controller:
         self._known: list[tuple[Address, str]] = []
         self._default_devices: Sequence[str] = ()
         self._first_full = False
+        self._spared: set[ServiceName] = set()
         self._news = False
         """Has anything changed that the maps of services do not show?"""
         self._wake = threading.Event()
@@ -161,34 +166,34 @@ class Controller:
             began = time.monotonic()
             anew = touched.node or touched.peers or touched.cidrs or not self.is_synced
             everything = self._look_around(anew=anew)
-            before = dict(self.reconciler.failing)
+            before = self.reconciler.troubles()
             first = not self.is_synced
             if first:
                 outcome = self._first(now)
             else:
                 names = self.store.names() if everything else touched.services.keys()
-                outcome = self._apply(names | self.reconciler.due(now), now)
+                outcome = self._apply(names | self._gone_pods() | self.reconciler.due(now), now)
             self.writes += outcome.writes
             told |= self._news or everything or first
-            if told or outcome.writes or _errors(before) != _errors(self.reconciler.failing):
+            troubles = self.reconciler.troubles()
+            if told or outcome.writes or before != troubles:
                 self._move_on()
             seconds = time.monotonic() - began
-            failing = self.reconciler.failing
             if not self.error:
                 self.progress.applied(
                     set(Family) if everything or first else touched.families,
                     seconds,
                     touched.triggers,
                     full=everything or first,
-                    failing={unit.service for unit in failing},
+                    failing={unit.service for unit in self.reconciler.failing},
                 )
             done = Turn(
                 causes={} if first else touched.services,
                 services=self.store.names() if first else touched.services,
                 first=first,
                 refused=self.store.all_refused() if first else touched.refused,
-                failed={u: one.error for u, one in failing.items() if u not in before},
-                recovered=before.keys() - failing.keys(),
+                failed={unit: error for unit, error in troubles.items() if unit not in before},
+                recovered=before.keys() - troubles.keys(),
                 writes=outcome.writes,
                 seconds=seconds,
             )
@@ -204,6 +209,10 @@ class Controller:
     def _first(self, now: float) -> Outcome:
         """Everything at once, then what nobody asked for goes."""
         wanted, known = self.store.names(), self.reconciler.known_services()
+        if self.settings.host_ports and self.settings.manifests is None:
+            # An API server lists pods beside what a node needs to serve: those of before stay.
+            self._spared = {name for name in known - wanted if hostports.is_pod(name)}
+            known -= self._spared
         # In pieces, whose plans need not all be there at once. What is gone goes last: who takes
         # over its frontends does so without a gap.
         order = sorted(wanted)
@@ -229,6 +238,19 @@ class Controller:
         self._write_addresses(lambda: self.addresses.serve(self._cluster_ips(names)))
         return outcome
 
+    def host_ports(self) -> dict[str, Any]:
+        """The entry in `status`. The caller holds the lock."""
+        waits = self.settings.manifests is None and not self.store.has_all_pods
+        pods = self.store.exposed_pods()
+        return hostports.feature(pods, is_on=self.settings.host_ports, waits=waits)
+
+    def _gone_pods(self) -> set[ServiceName]:
+        """Pods of an agent before that are not there any more, once that is known."""
+        if not self.store.has_all_pods:
+            return set()
+        gone, self._spared = self._spared, set()
+        return gone
+
     def _cluster_ips(self, names: Collection[ServiceName]) -> dict[ServiceName, list[Address]]:
         found = {name: self.store.service(name) for name in names}
         return {name: [*one.cluster_ips.values()] if one else [] for name, one in found.items()}
@@ -245,7 +267,8 @@ class Controller:
         """What the maps should hold of a service now; nothing if it is not there."""
         service = self.store.service(name)
         if service is None:
-            return ()
+            pod = self.store.exposed(name)
+            return hostports.plans(name, pod, self.here) if pod is not None else ()
         if service.external_ips and not self.settings.external_ips:
             service = replace(service, external_ips=())
         return plan(service, self.store.slices(name), self.here)
@@ -333,7 +356,11 @@ class Controller:
 
     def _claim(self, protocol: int, address: Address, port: int) -> Claim | None:
         with self.lock:
-            for where, scope in ((address, Scope.ADDRESS), (ANY[family(address)], Scope.NODE)):
+            for where, scope in (
+                (address, Scope.ADDRESS),
+                (address, Scope.LOOPBACK),
+                (ANY[family(address)], Scope.NODE),
+            ):
                 key = FrontendKey(where, port, protocol, scope).pack()
                 claim = self.reconciler.frontends.claims.held.get(key)
                 if claim is not None:
@@ -344,7 +371,7 @@ class Controller:
         places: set[Place] = set()
         for key in keys:
             record = FrontendKey.unpack(key)
-            if record.scope == Scope.ADDRESS:
+            if record.scope != Scope.NODE:
                 places.add((record.address, record.port))
             else:
                 places |= {
@@ -353,7 +380,3 @@ class Controller:
                     if flags & AddressFlag.NODE_PORT
                 }
         return places
-
-
-def _errors(failing: Mapping[Unit, Failing]) -> dict[Unit, str]:
-    return {unit: one.error for unit, one in failing.items()}

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from lb.hostports import shown
 from lb.model import Kind, ServiceName
 from lb.sources.notes import ANNOTATION
 from lb.sources.reflector import Failed
@@ -57,8 +58,9 @@ def of_node(name: str, reason: str, note: str = "") -> Event:
 
 
 def of_service(name: ServiceName, reason: str, action: str, note: str) -> Event:
-    """A warning about a service."""
-    return Event("Service", name.namespace, name.name, WARNING, reason, action, note)
+    """A warning about a service, or about a pod with host ports."""
+    kind, (namespace, own) = shown(name)
+    return Event(kind, namespace, own, WARNING, reason, action, note)
 
 
 def body(event: Event, now: float, instance: str) -> dict[str, Any]:

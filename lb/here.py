@@ -151,11 +151,3 @@ class Identity:
             return False
         self._table.write(0, self._wanted)
         return True
-
-
-def one_of_each(addresses: Collection[Address]) -> tuple[Address, ...]:
-    """The first address of each family."""
-    found: dict[Family, Address] = {}
-    for address in addresses:
-        found.setdefault(family(address), address)
-    return tuple(found.values())

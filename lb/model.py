@@ -212,8 +212,17 @@ class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):
     cidrs: tuple[Prefix, ...] = ()
 
 
+class HostPort(NamedTuple):
+    """`ports[]` of a container with a `hostPort`. `address`: its `hostIP`, None for any."""
+
+    port: int
+    target: int
+    protocol: Protocol
+    address: Address | None = None
+
+
 class Pod(msgspec.Struct, frozen=True, gc=False):
-    """A Pod, as far as its bandwidth goes; one that has ended never becomes this."""
+    """A Pod, as far as bandwidth and host ports go; one that has ended never becomes this."""
 
     name: str
     node: str = ""
@@ -222,6 +231,8 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     egress: str | None = None
     """The text of its annotation, whatever it is; None: it has none."""
     ingress: str | None = None
+    host_ports: tuple[HostPort, ...] = ()
+    """Of its containers; meaningless where `host_network`."""
 
 
 class Refused(NamedTuple):
@@ -274,6 +285,7 @@ class Change(NamedTuple):
 
 
 ALL_PODS = Change(Key(Kind.POD, "", ""), None)
-"""Says that an API server has delivered every pod of this node: until then no limit may go.
+"""Says that an API server has delivered every pod of this node: until then no limit and no host
+port may go.
 
 To all others it is the end of an object that never was."""

@@ -24,7 +24,7 @@ from lb.config import RING_SLOTS
 from lb.errors import MapFull
 from lb.frontends import Frontends
 from lb.model import Protocol, ServiceName
-from lb.names import packed, text_of
+from lb.names import packed, show_key, text_of
 from lb.placing import Gone, Placed, Placer
 from lb.plan import Plan, Unit
 from lb.ranges import Ranges
@@ -130,6 +130,13 @@ class Reconciler:
     def known_services(self) -> set[ServiceName]:
         """Services that have anything in the maps."""
         return set(self._of_service)
+
+    def troubles(self) -> dict[Unit, str]:
+        """Why, for each unit that the maps do not hold as asked for."""
+        found: dict[Unit, list[str]] = {unit: [one.error] for unit, one in self.failing.items()}
+        for unit, key, holder in self.frontends.claims.losses():
+            found.setdefault(unit, []).append(f"{show_key(key)} already leads to {holder}")
+        return {unit: "; ".join(errors) for unit, errors in found.items()}
 
     # --- a step ----------------------------------------------------------------------------
 

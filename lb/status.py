@@ -71,11 +71,7 @@ def _source(controller: Controller) -> dict[str, Any]:
 def _failing(controller: Controller) -> list[dict[str, Any]]:
     """Services that the maps do not hold as asked for, each with what to do about it."""
     reconciler = controller.reconciler
-    rows = [_row(unit, one.error) for unit, one in reconciler.failing.items()]
-    rows += [
-        _row(unit, f"{show_key(key)} already leads to {holder}")
-        for unit, key, holder in reconciler.frontends.claims.losses()
-    ]
+    rows = [_row(unit, error) for unit, error in reconciler.troubles().items()]
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["port_name"]))
 
 

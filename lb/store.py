@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from lb.address import Address, Family, Prefix
+from lb.address import Address, Family, Prefix, family
+from lb.hostports import service_name, why_not
 from lb.model import (
+    ALL_PODS,
     Change,
     EndpointSlice,
     Key,
     Kind,
     Node,
+    Pod,
     Refused,
     Service,
     ServiceCIDR,
@@ -26,7 +29,9 @@ from lb.model import (
 
 
 class Touched(NamedTuple):
-    """What has to be planned again. `node`: the own Node changed, which touches everything.
+    """What has to be planned again; a pod with host ports counts as a service.
+
+    `node`: the own Node changed, which touches everything.
 
     `peers`: addresses of other nodes did, which touches no service.
 
@@ -48,12 +53,17 @@ class Store:
     """The present state. `node_name` says which Node is the own one.
 
     Changes triggered before `since`, seconds since the epoch, say nothing of how quick we are.
+    Pods count for their host ports, and only if `host_ports`.
     """
 
-    def __init__(self, node_name: str, *, since: float = 0.0) -> None:
+    def __init__(self, node_name: str, *, since: float = 0.0, host_ports: bool = False) -> None:
         self.node: Node | None = None
         self.refused: dict[Key, tuple[Refused, ...]] = {}
         self._node_name, self._since = node_name, since
+        self._host_ports = host_ports
+        self._exposed: dict[ServiceName, Pod] = {}
+        self.has_all_pods = False
+        """An API server has said that every pod of this node is known."""
         self.seen = dict.fromkeys(Kind, 0)
         """How many changes came of each kind, whatever was in them."""
         self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
@@ -82,6 +92,9 @@ class Store:
                     peers_changed |= self._peer(change)
                 case Kind.SERVICE_CIDR:
                     cidrs_changed |= self._service_cidr(change)
+                case Kind.POD:
+                    self._pod(change, touched)
+                    self.has_all_pods |= change == ALL_PODS
         return touched._replace(node=node_changed, peers=peers_changed, cidrs=cidrs_changed)
 
     def peers(self) -> set[Address]:
@@ -89,8 +102,16 @@ class Store:
         return {address for addresses in self._peers.values() for address in addresses}
 
     def names(self) -> set[ServiceName]:
-        """Every service that is to be proxied."""
-        return set(self._services)
+        """Every service that is to be proxied, and every pod with host ports."""
+        return {*self._services, *self._exposed}
+
+    def exposed(self, name: ServiceName) -> Pod | None:
+        """The pod of this node whose host ports stand under that name (`lb.hostports`)."""
+        return self._exposed.get(name)
+
+    def exposed_pods(self) -> list[Pod]:
+        """All pods of this node with host ports."""
+        return list(self._exposed.values())
 
     def service(self, name: ServiceName) -> Service | None:
         """The service; None: not there, or not to be proxied."""
@@ -106,6 +127,9 @@ class Store:
             for endpoint, pod in zip(one.endpoints, one.pod_names.split("\n"), strict=False):
                 if pod:
                     yield endpoint.address, f"{one.name.namespace}/{pod}"
+        for name, exposed in self._exposed.items():
+            for address in exposed.addresses:
+                yield address, f"{name.namespace}/{exposed.name}"
 
     def service_cidrs(self) -> frozenset[Prefix]:
         """Where cluster IPs are taken from."""
@@ -143,6 +167,22 @@ class Store:
             del self._services[name]
         else:
             self._services[new.name] = new  # the name that it holds itself: one tuple less
+
+    def _pod(self, change: Change, touched: Touched) -> None:
+        name = service_name(change.key.namespace, change.key.name)
+        new = change.value if isinstance(change.value, Pod) else None
+        if not self._host_ports or (new and (new.node != self._node_name or not new.host_ports)):
+            new = None
+        old = self._exposed.pop(name, None)
+        if new is not None:
+            self._exposed[name] = new
+        if _ports_of(old) == _ports_of(new):
+            return
+        touched.services.setdefault(name, change.key)
+        for one in (old, new):
+            touched.families.update(map(family, one.addresses) if one is not None else ())
+        left_out = [why for port in (new.host_ports if new else ()) if (why := why_not(port))]
+        touched.refused.extend(Refused(str(change.key), why) for why in left_out)
 
     def _slice(self, change: Change, touched: Touched) -> None:
         name = SliceName(change.key.namespace, change.key.name)
@@ -184,3 +224,8 @@ class Store:
         changed = self.node != change.value
         self.node = change.value
         return changed
+
+
+def _ports_of(pod: Pod | None) -> object:
+    """All that its host ports depend on."""
+    return None if pod is None else (pod.addresses, pod.host_ports)

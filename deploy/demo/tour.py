@@ -111,6 +111,7 @@ def _outside(stage: Stage) -> Iterator[Try]:
         return functools.partial(http, client, address, OFTEN)
 
     yield Try("NodePort of n1", "client outside", BOTH, ask("192.168.77.11:30080"))
+    yield Try("hostPort of pod web-1", "client outside", "web-1", ask("192.168.77.11:8088"))
     yield Try("NodePort of n2, IPv6", "client outside", BOTH, ask("[fd00:77::12]:30080"))
     yield Try("LoadBalancer IP, led to n1", "client outside", BOTH, ask("203.0.113.40"))
     yield Try("whom curl sees there", "client outside", "203.0.113.40:80",

@@ -83,6 +83,7 @@ class KubernetesSource:
         node_name: str,
         all_nodes: bool = False,
         pods: bool = False,
+        host_ports: bool = False,
         timing: Timing | None = None,
     ) -> None:
         self._timing = timing or Timing()
@@ -90,6 +91,7 @@ class KubernetesSource:
         self._node = ALL_NODES if all_nodes else own_node(node_name)
         self._all_nodes = (ALL_NODES.name,) if all_nodes else ()
         self._pods = (own_pods(node_name),) if pods else ()
+        self._needs_pods = host_ports
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
@@ -105,7 +107,9 @@ class KubernetesSource:
         for resource in (self._node, SERVICE_CIDRS, SERVICES, SLICES, *self._pods):
             name = resource.name
             listener = Listener(
-                inbox.changed, partial(_listed, inbox, gate, name), partial(_tell, faring, name)
+                inbox.changed,
+                partial(_listed, inbox, gate, name),
+                partial(self._tell, faring, name),
             )
             reflector = Reflector(resource, self._access, listener, self._timing)
             thread = threading.Thread(target=reflector.run, name=name, daemon=True)
@@ -118,10 +122,13 @@ class KubernetesSource:
         for _, thread in running:
             thread.join(1.0)  # longer only while it connects, which nothing interrupts
 
+    def _tell(self, faring: Faring, name: str, error: str, problems: tuple[Refused, ...]) -> None:
+        """An account without the right to read pods is kube-proxy's own: there are no limits then.
 
-def _tell(faring: Faring, name: str, error: str, problems: tuple[Refused, ...]) -> None:
-    """An account without the right to read pods is kube-proxy's own: then there are no limits."""
-    faring.tell(name, "" if name == "pods" and error.startswith("403 ") else error, problems)
+        Who asked for host ports is told.
+        """
+        usual = name == "pods" and not self._needs_pods and error.startswith("403 ")
+        faring.tell(name, "" if usual else error, problems)
 
 
 def _listed(inbox: Inbox, gate: Gate, name: str) -> None:

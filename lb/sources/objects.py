@@ -260,11 +260,29 @@ class PodMeta(Object):
     annotations: PodAnnotations | None = None
 
 
+class ContainerPort(Object):
+    """`ports[]` of a container."""
+
+    container_port: int | None = None
+    host_port: int | None = None
+    host_ip: str | None = field(name="hostIP", default=None)
+    protocol: str | None = None
+
+
+class Container(Object):
+    """`containers[]` and `initContainers[]` of a Pod."""
+
+    ports: list[ContainerPort] | None = None
+    restart_policy: str | None = None
+
+
 class PodSpec(Object):
     """`spec` of a Pod."""
 
     node_name: str | None = None
     host_network: bool | None = None
+    containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
 
 
 class PodIP(Object):

@@ -91,7 +91,7 @@ ALL = {
     "apiServer": {"host": "192.0.2.1"}, "clusterCIDR": "10.244.0.0/16", "devices": ["eth0", "eth1"],
     "nodeportAddresses": ["primary"], "extraArgs": ["--max-services=100"],
     "podAnnotations": {"a": "b"}, "imagePullSecrets": [{"name": "s"}],
-    "image": {"digest": "sha256:" + 64 * "0"},
+    "image": {"digest": "sha256:" + 64 * "0"}, "hostPorts": True,
 }  # fmt: skip
 
 
@@ -122,6 +122,8 @@ def test_rights_are_kube_proxys_and_pods_only_where_needed() -> None:
     rules = with_limits["ClusterRole", "tidegate-pods"]["rules"]
     assert rules == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
     assert not [name for kind, name in without if kind == "ClusterRole"]
+    ports = objects(rendered({"bandwidth": "off", "hostPorts": True}))
+    assert ports["ClusterRole", "tidegate-pods"]["rules"] == rules
 
 
 def test_the_kubeadm_patch_fits_its_daemonset() -> None:

@@ -158,8 +158,9 @@ def pod(
     ingress: str | None = None,
     host_network: bool | None = None,
     phase: str = "Running",
+    ports: Iterable[Manifest] = (),
 ) -> Manifest:
-    """A Pod; `egress` and `ingress` are its bandwidth annotations."""
+    """A Pod; `egress` and `ingress` are its bandwidth annotations, `ports` its container's."""
     listed = list(addresses)
     asked = {"kubernetes.io/egress-bandwidth": egress, "kubernetes.io/ingress-bandwidth": ingress}
     ips = [{"ip": address} for address in listed] or None
@@ -167,9 +168,20 @@ def pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _metadata(name, namespace, None, _given(**asked)),
-        "spec": _given(nodeName=node, hostNetwork=host_network),
+        "spec": _given(
+            nodeName=node,
+            hostNetwork=host_network,
+            containers=[{"name": "main", "ports": list(ports)}] if ports else None,
+        ),
         "status": _given(phase=phase, podIP=listed[0] if listed else None, podIPs=ips),
     }
+
+
+def host_port(
+    number: int, target: int, *, protocol: str = "TCP", address: str | None = None
+) -> Manifest:
+    """A port of a container that its node shows as `number`; `address` is the hostIP."""
+    return _given(containerPort=target, hostPort=number, protocol=protocol, hostIP=address)
 
 
 class Manifests:

@@ -95,13 +95,15 @@ def start(api: ApiServer, tmp_path: Path) -> Iterator[Start]:
         *,
         synced: bool = True,
         pods: bool = False,
+        host_ports: bool = False,
         authority: Path | None = None,
         **user: str,
     ) -> Recorder:
         path = api.kubeconfig(tmp_path / "kubeconfig", authority=authority, **user)
         source = KubernetesSource(
-            kubeconfig=str(path), master="", node_name="n1", timing=timing, pods=pods
-        )
+            kubeconfig=str(path), master="", node_name="n1", timing=timing, pods=pods,
+            host_ports=host_ports,
+        )  # fmt: skip
         inbox, stop = Recorder(), threading.Event()
         thread = threading.Thread(target=source.run, args=(inbox, stop))
         thread.start()

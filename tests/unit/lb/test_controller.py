@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -42,13 +43,14 @@ def changes(*objects: Service | EndpointSlice | Node) -> list[Change]:
 class Bench:
     """A controller on watched tables, with what it gave to the reaper."""
 
-    def __init__(self, watch: Watch | None = None) -> None:
+    def __init__(self, watch: Watch | None = None, **asked: Any) -> None:
         self.watch = watch or watched()
         self.table = MemoryHash(16)
-        settings = Settings(
-            node_name="n1", proxy_mode="nftables", cgroup=Path("/c"), bpffs=Path("/b"),
-            api_socket=Path("/s"), manifests=Path("/m"),
-        )  # fmt: skip
+        told: dict[str, Any] = {
+            "node_name": "n1", "proxy_mode": "nftables", "cgroup": Path("/c"),
+            "bpffs": Path("/b"), "api_socket": Path("/s"), "manifests": Path("/m"),
+        }  # fmt: skip
+        settings = Settings(**told | asked)
         self.reconciler = Reconciler(self.watch.tables, guard=lambda: None)
         self.reconciler.adopt()
         addresses = Addresses(FaultyHash(self.watch, self.table), settings)
@@ -77,7 +79,7 @@ class Bench:
             if NodeAddress.unpack(value).flags & AddressFlag.NODE_PORT
         }
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         """With everything attached."""
         return status(self.controller, {"connect4": True}, 0, {})
 

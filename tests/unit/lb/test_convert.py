@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.address import parse, parse_prefix
-from lb.model import Change, Key, Kind, Node, Pod, Refused, Service, ServiceName
+from lb.model import (
+    Change,
+    HostPort,
+    Key,
+    Kind,
+    Node,
+    Pod,
+    Protocol,
+    Refused,
+    Service,
+    ServiceName,
+)  # fmt: skip
 from lb.sources import objects
 from lb.sources.convert import convert, from_plain
 from lb.sources.notes import MOST
@@ -78,6 +89,75 @@ def test_pods_are_accepted() -> None:
     """A Pod without anything but its name is one without limits."""
     change = from_plain({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}})
     assert change == Change(Key(Kind.POD, "default", "x"), Pod("x"))
+
+
+def pod_with(**spec: Any) -> tuple[tuple[HostPort, ...], list[str]]:
+    """The host ports of such a pod, and what was refused of it."""
+    change = from_plain(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
+    )
+    assert isinstance(change, Change)
+    assert isinstance(change.value, Pod)
+    return change.value.host_ports, [one.reason for one in change.refused]
+
+
+TCP80 = {"containerPort": 80, "hostPort": 8080}
+HOST_PORTS = [
+    # spec, ports, reasons
+    ({"containers": [{"ports": [TCP80]}]}, [HostPort(8080, 80, Protocol.TCP)], []),
+    ({"containers": [{"ports": [{"containerPort": 80}]}, {"ports": None}, {}]}, [], []),
+    ({"containers": [{"ports": [TCP80]}] * 2}, [HostPort(8080, 80, Protocol.TCP)], []),
+    ({"hostNetwork": True, "containers": [{"ports": [TCP80]}]}, [], []),
+    ({"initContainers": [{"ports": [TCP80]}]}, [], []),
+    ({"initContainers": [{"ports": [TCP80], "restartPolicy": "Never"}]}, [], []),
+    (
+        {"initContainers": [{"ports": [TCP80], "restartPolicy": "Always"}]},
+        [HostPort(8080, 80, Protocol.TCP)],
+        [],
+    ),
+    (
+        {"containers": [{"ports": [{**TCP80, "protocol": "UDP", "hostIP": "192.0.2.1"}]}]},
+        [HostPort(8080, 80, Protocol.UDP, parse("192.0.2.1"))],
+        [],
+    ),
+    (
+        {"containers": [{"ports": [{**TCP80, "hostIP": one} for one in ("0.0.0.0", "::", "")]}]},
+        [
+            HostPort(8080, 80, Protocol.TCP, parse("0.0.0.0")),
+            HostPort(8080, 80, Protocol.TCP, parse("::")),
+            HostPort(8080, 80, Protocol.TCP),
+        ],
+        [],
+    ),
+    (
+        {
+            "containers": [
+                {
+                    "ports": [
+                        {"containerPort": 80, "hostPort": 70000},
+                        {"containerPort": 0, "hostPort": 80},
+                        {**TCP80, "protocol": "ICMP"},
+                        {**TCP80, "hostIP": "here"},
+                        TCP80,
+                    ]
+                }
+            ]
+        },
+        [HostPort(8080, 80, Protocol.TCP)],
+        [
+            "spec.containers[0].ports[0].hostPort: '70000', a port is 1 to 65535",
+            "spec.containers[0].ports[1].containerPort: '0', a port is 1 to 65535",
+            "spec.containers[0].ports[2].protocol: 'ICMP' is not TCP, UDP or SCTP",
+            "spec.containers[0].ports[3].hostIP: 'here' is not an IP address",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "ports", "reasons"), HOST_PORTS)
+def test_host_ports(spec: dict[str, Any], ports: list[HostPort], reasons: list[str]) -> None:
+    """Of containers that run side by side, each once; what is malformed is named, and no more."""
+    assert pod_with(**spec) == (tuple(ports), reasons)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,16 @@ def test_pods_that_may_not_be_read_keep_no_service_waiting(api: ApiServer, start
     assert ALL_PODS not in inbox.changes
 
 
+def test_host_ports_that_may_not_be_read_are_a_fault(api: ApiServer, start: Start) -> None:
+    """Who asked for them is told; services are served all the same."""
+    api.rules = NODE_PROXIER
+    inbox = start(pods=True, host_ports=True)
+    assert len(inbox.synced_after) == 1
+    inbox.until(lambda: "pods: 403" in inbox.report_now.error)
+    api.rules = ROLE
+    inbox.until(lambda: ALL_PODS in inbox.changes and not inbox.report_now.error)
+
+
 def test_without_limits_no_pod_is_asked_for(api: ApiServer, start: Start) -> None:
     """`--bandwidth off` costs nobody a watch."""
     api.store.put(pod("web", node="n1", egress="10M"))
