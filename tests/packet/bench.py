@@ -145,7 +145,7 @@ class Bench:
         self._now = 0.0
         with entered(self._path):
             self._device = socket.if_nametoindex("outside")
-            node = Node(cookie(), *HERE.addresses)
+            node = Node(cookie(), *HERE.addresses, 80, 80)
         self._pins.open_array("node").write(0, node.pack())
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
