@@ -175,10 +175,13 @@ class Bench:
         return self._device
 
     @contextmanager
-    def on_a_wire(self) -> Iterator[None]:
-        """The device counts as one whose packets come with whole checksums."""
+    def on_a_wire(self, *, returns: bool = False) -> Iterator[None]:
+        """The device counts as one whose packets come with whole checksums.
+
+        `returns`: also as one whose driver sends back at once what came, by XDP_TX.
+        """
         before = Device.unpack(self._devices.read(self._device))
-        flags = before.flags & ~DeviceFlag.VIRTUAL
+        flags = before.flags & ~DeviceFlag.VIRTUAL | (DeviceFlag.RETURNS if returns else 0)
         try:
             self._devices.write(self._device, Device(before.mac, flags).pack())
             yield
