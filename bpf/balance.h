@@ -278,15 +278,29 @@ static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt
 	return IS_LAST ? balance_elsewhere(ctx, pkt) : balance_dsr(ctx, pkt, frontend);
 }
 
-/* NULL: no service's; `flags` then says what the address is. */
+/* Is a look at whose the address is to be spared? XDP, which answers nobody, asks only for node
+ * ports; what it wrongly passes, tc serves. */
+static __always_inline bool is_no_node_port(const struct pkt *pkt)
+{
+	__u32 zero = 0, port = bpf_ntohs(pkt->ends.destination_port);
+	struct node *self = IS_LAST ? NULL : node.lookup(&zero);
+
+	return self && (port < self->first_port || port > self->last_port);
+}
+
+/* NULL: no service's; `flags` then says what the address is, at tc. */
 static __always_inline struct frontend *asked_for(const struct pkt *pkt, __u32 *flags)
 {
 	struct frontend_key key = {};
+	struct frontend *frontend;
 
 	key.address = pkt->ends.destination;
 	key.port = pkt->ends.destination_port;
 	key.protocol = pkt->protocol;
-	return find_frontend(&key, 0, flags);
+	frontend = frontends.lookup(&key);
+	if (frontend || is_no_node_port(pkt))
+		return frontend;
+	return find_node_port(&key, 0, flags);
 }
 
 /* A packet that comes from a client, as far as one can see. */

@@ -638,23 +638,25 @@ class Cidr(msgspec.Struct, frozen=True, gc=False):
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
-    SIZE: ClassVar[int] = 40
-    LAYOUT: ClassVar[Struct] = Struct("<Q16s16s")
-    DIGEST: ClassVar[str] = "30d1eeb6"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0), Field("v4", 8), Field("v6", 24),)
+    SIZE: ClassVar[int] = 48
+    LAYOUT: ClassVar[Struct] = Struct("<Q16s16sII")
+    DIGEST: ClassVar[str] = "457fb141"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0), Field("v4", 8), Field("v6", 24), Field("first_port", 40), Field("last_port", 44),)
     netns: int
     v4: bytes
     v6: bytes
+    first_port: int
+    last_port: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.netns, self.v4, self.v6)
+        return self.LAYOUT.pack(self.netns, self.v4, self.v6, self.first_port, self.last_port)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        netns, v4, v6 = cls.LAYOUT.unpack(data)
-        return cls(netns, v4, v6)
+        netns, v4, v6, first_port, last_port = cls.LAYOUT.unpack(data)
+        return cls(netns, v4, v6, first_port, last_port)
 
 
 class Peer(msgspec.Struct, frozen=True, gc=False):

@@ -81,7 +81,7 @@ struct event {
 	__be16 backend_port;
 	__be16 port; /* of this node, towards the backend */
 	__u32 service;
-	__u32 id; /* of the backend; of REASON_BANDWIDTH, the number of the limit */
+	__u32 id; /* of the backend; where a full queue dropped, of its limit */
 	__u32 device;
 	__u32 octets;  /* of the IP packet */
 	__u8 kind;     /* enum event_kind */

@@ -191,6 +191,8 @@ struct cidr {
 struct node {
 	__u64 netns;        /* cookie of the node's own network namespace */
 	struct addr v4, v6; /* its primary addresses; unspecified: it has none of that family */
+	__u32 first_port;   /* all ports of SCOPE_NODE lie from here */
+	__u32 last_port;    /* to here */
 };
 
 enum peer_flag {

@@ -97,7 +97,7 @@ class Agent:
         path = self._pins.find_map("connected")
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
         identity = Identity(self._pins.open_array("node"), netns.cookie())
-        identity.update(settings.node_ips)
+        identity.update(settings.node_ips, reconciler.frontends.node_ports)
         cidrs = Cidrs(self._pins.open_hash("cidrs"))
         self.controller = Controller(
             settings,

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from bpf.layout import Node as NodeRecord
+from bpf.pins import Pins
 from tests.bed import Node, Pod, Talk
 from tests.bed.host import PROBES
 from tests.bed.manifests import node as manifest_of
@@ -110,6 +112,13 @@ def volley(outside: Outside, place: Place, family: str, *options: str) -> Any:
     """Numbered datagrams; see the probe."""
     where = (getattr(place.at, family), str(place.port))
     return outside.client.python(PROBES / "volley.py", *where, *options, timeout=30)
+
+
+def test_xdp_knows_which_ports_may_be_node_ports(outside: Outside, places: Places) -> None:
+    """What is elsewhere it hands up unread; what is within it serves itself."""
+    ports = {found["node_port"].port for found in places.values()}
+    told = NodeRecord.unpack(Pins(outside.world.agent.bpffs).open_array("node").read(0))
+    assert (told.first_port, told.last_port) == (min(ports), max(ports))
 
 
 @FAMILY

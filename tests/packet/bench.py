@@ -145,7 +145,7 @@ class Bench:
         self._now = 0.0
         with entered(self._path):
             self._device = socket.if_nametoindex("outside")
-            node = Node(cookie(), *HERE.addresses)
+            node = Node(cookie(), *HERE.addresses, 80, 80)
         self._pins.open_array("node").write(0, node.pack())
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
@@ -175,10 +175,13 @@ class Bench:
         return self._device
 
     @contextmanager
-    def on_a_wire(self) -> Iterator[None]:
-        """The device counts as one whose packets come with whole checksums."""
+    def on_a_wire(self, *, returns: bool = False) -> Iterator[None]:
+        """The device counts as one whose packets come with whole checksums.
+
+        `returns`: also as one whose driver sends back at once what came, by XDP_TX.
+        """
         before = Device.unpack(self._devices.read(self._device))
-        flags = before.flags & ~DeviceFlag.VIRTUAL
+        flags = before.flags & ~DeviceFlag.VIRTUAL | (DeviceFlag.RETURNS if returns else 0)
         try:
             self._devices.write(self._device, Device(before.mac, flags).pack())
             yield
