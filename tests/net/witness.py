@@ -204,7 +204,9 @@ class Witness:
         """Whoever has the address answers, or nobody."""
         server = _server(probe)
         owner = self._owner(probe.host, probe.address)
-        if server in ("", owner) or (not owner and server == "client"):
+        if server in ("", owner) or _is_untouched(probe):
+            return ""
+        if not owner and server == self._cluster.client.name:  # it left the cluster
             return ""
         return f"it passes, but {server} answered in place of {owner or 'nobody'}"
 
@@ -258,6 +260,12 @@ def show_host(place: str) -> str:
 def _server(probe: Probe) -> str:
     """Who answered; "": nobody."""
     return "" if probe.errno or not probe.said else str(json.loads(probe.said)["pod"])
+
+
+def _is_untouched(probe: Probe) -> bool:
+    """Was the server asked by the very address that the client named?"""
+    said = json.loads(probe.said)
+    return bool((said.get("local"), said.get("local_port")) == (probe.address, probe.port))
 
 
 def _is_telling(probe: Probe) -> bool:
