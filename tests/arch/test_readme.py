@@ -45,6 +45,16 @@ def test_it_shows_commands_that_can_be_tried() -> None:
     assert len(COMMANDS) >= 4
 
 
+def test_its_transcript_is_of_the_demo() -> None:
+    """Each line is one that the demo prints, and stands there once."""
+    shown = TEXT.partition("what was asked")[2].partition("```")[0].splitlines()[2:]
+    asked = [re.split(r" {2,}", line.strip())[0] for line in shown if line.startswith(" ")]
+    demo = "".join(path.read_text() for path in (REPOSITORY / "deploy/demo").glob("*.py"))
+    assert len(asked) > 10
+    assert [one for one in asked if one not in demo] == []
+    assert sorted(set(asked)) == sorted(asked)
+
+
 def test_its_flags_exist() -> None:
     """Every flag that it names belongs to some command."""
     with click.Context(tidegate):

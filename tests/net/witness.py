@@ -9,12 +9,10 @@ A socket's backend is taken at random: there the one that answered has to be amo
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
 
 from bpf import netns
 from bpf.layout import Asker, Reason
@@ -32,6 +30,7 @@ from tests.bed import Agent, Cluster, Host, Node
 from tests.bed.agent import PROGRAMS
 from tests.bed.claim import NAMESPACES
 from tests.bed.watching import Probe
+from tests.net.agreement import Answer, disagreement, is_telling
 
 ROWS = 4
 """Of one probe; all rows of it ask the same, but for the ports."""
@@ -39,7 +38,6 @@ ROUTED = [ip_network("10.96.0.0/16"), ip_network("fd00:10:96::/112")]
 """Addresses of services whose way leads to n1, where any does."""
 SOME_PORT = 40000
 
-Answer = dict[str, Any]
 _serial = itertools.count(1)
 
 
@@ -93,7 +91,6 @@ class Witness:
         self._counted: dict[str, Counter[str]] = {}
         self._rows = 0
         self._cookies: dict[str, int] = {}
-        self.asked = 0
 
     def begin(self, host: Host) -> None:
         """What is known before the probe."""
@@ -110,14 +107,16 @@ class Witness:
     def saw(self, probe: Probe) -> None:
         """Compares. Raises AssertionError."""
         self._rows += 1
-        if self._rows > ROWS or not self._counted or not _is_telling(probe):
+        if self._rows > ROWS or not self._counted or not is_telling(probe):
             return
         place, answer = self._explained(probe)
         if answer is not None:
             said = "\n".join(
                 [f"explain on {place}: {answer['verdict']}", *answer["story"], str(answer)]
             )
-            wrong = self._compared(probe, place, answer)
+            names = {at: host.name for host in self._hosts() for at in host.addresses}
+            counted = self._oracles[place].counted() - self._counted[place]
+            wrong = disagreement(probe, answer, names, counted, is_first=self._rows == 1)
             assert not wrong, f"{wrong}: {probe}\n{said}"
 
     def close(self) -> None:
@@ -151,7 +150,6 @@ class Witness:
             if oracle is None:
                 continue
             place, answer = node.name, oracle.explain(self._ends(probe), self._cookie(probe, node))
-            self.asked += 1
             if answer["verdict"] != "pass":
                 break
         return place, answer
@@ -191,75 +189,3 @@ class Witness:
             with netns.entered(NAMESPACES / host.namespace):
                 self._cookies[host.name] = netns.cookie()
         return self._cookies[host.name]
-
-    def _compared(self, probe: Probe, place: str, answer: Answer) -> str:
-        """What does not agree; "": nothing."""
-        if answer["verdict"] == "pass":
-            return self._passed(probe)
-        if answer["verdict"] in ("drop", "reject"):
-            return self._ended(probe, place, answer)
-        return self._met(probe, answer)
-
-    def _passed(self, probe: Probe) -> str:
-        """Whoever has the address answers, or nobody."""
-        server = _server(probe)
-        owner = self._owner(probe.host, probe.address)
-        if server in ("", owner) or (not owner and server == "client"):
-            return ""
-        return f"it passes, but {server} answered in place of {owner or 'nobody'}"
-
-    def _owner(self, asker: Host, address: str) -> str:
-        if ip_address(address).is_loopback:
-            return asker.name
-        found = (one.name for one in self._hosts() if address in one.addresses)
-        return next(found, "")
-
-    def _ended(self, probe: Probe, place: str, answer: Answer) -> str:
-        wanted = "ECONNREFUSED" if answer["verdict"] == "reject" else "ETIMEDOUT"
-        if probe.errno != wanted:
-            return f"{wanted} and not {probe.errno or 'an answer'}"
-        new = self._oracles[place].counted() - self._counted[place]
-        return "" if new[answer["reason"]] else f"{answer['reason']} was not counted, but {new}"
-
-    def _met(self, probe: Probe, answer: Answer) -> str:
-        server = _server(probe)
-        if not server:
-            # Who was led to a backend may find that nobody listens there.
-            port = int(answer["backend"].rpartition(":")[2])
-            return "" if self._is_closed(probe, port) else f"nobody answered: {probe.errno}"
-        is_known = answer["via"] != "socket" and probe.source_port
-        # What is remembered from the second row on is explain's own random choice of the first.
-        is_known = is_known or (answer.get("remembered") and self._rows == 1)
-        allowed = [answer["backend"]] if is_known else answer["candidates"]
-        names = {at: host.name for host in self._hosts() for at in host.addresses}
-        if server not in {names.get(show_host(one)) for one in allowed}:
-            return f"{server} answered, and not one of {allowed}"
-        seen = json.loads(probe.said).get("client", "")
-        sent = answer.get("sent", {}).get("source", "")
-        if seen and sent and answer["mode"] != "dsr" and show_host(sent) != seen:
-            return f"{server} saw {seen}, and not {sent}"
-        if seen and answer["mode"] == "dsr" and parse(seen) != self._ends(probe).source:
-            return f"{server} saw {seen}, and not the client"
-        return ""
-
-    def _is_closed(self, probe: Probe, port: int) -> bool:
-        return probe.errno == "ECONNREFUSED" and port in CLOSED
-
-
-CLOSED = {9}
-"""Ports that no pod listens on (`tests.net.test_outside_icmp`)."""
-
-
-def show_host(place: str) -> str:
-    """The address of ADDRESS:PORT."""
-    return place.rpartition(":")[0].strip("[]")
-
-
-def _server(probe: Probe) -> str:
-    """Who answered; "": nobody."""
-    return "" if probe.errno or not probe.said else str(json.loads(probe.said)["pod"])
-
-
-def _is_telling(probe: Probe) -> bool:
-    """Did a server of the bed answer, which says who it is, or nobody?"""
-    return bool(probe.errno) or '"pod"' in probe.said
