@@ -45,13 +45,24 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
+/* Does what comes in by this device come from pods? A device's kind says so, unless detectLocalMode
+ * goes by devices: a build of its own is then for those where it says otherwise. */
+#ifndef LOCAL_DEVICE
+#define LOCAL_DEVICE FROM_PODS
+#endif
+
+static __always_inline bool is_local(const struct pkt *pkt)
+{
+	return LOCAL_DEVICE || (!FROM_PODS && in_cidr(&pkt->ends.source, CIDR_PODS));
+}
+
 /* Which of a service's lists a packet may choose from. A pod, of another node or without a socket
  * that we see, passes by an external policy, as those do whose sockets we see. */
 static __always_inline __u32 view_of(const struct pkt *pkt, const struct frontend *frontend)
 {
 	if (frontend->type == FRONTEND_CLUSTER_IP)
 		return VIEW_CLUSTER_IP;
-	return FROM_PODS || in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
+	return is_local(pkt) ? VIEW_INSIDE : VIEW_OUTSIDE;
 }
 
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end

@@ -17,9 +17,11 @@ from typing import Any
 
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
-from bpf.texts import LB, POD, SOCK, XDP
+from bpf.tails import any_tails
+from bpf.texts import SOCK, XDP
 from lb.address import Address, Family, family, show
 from lb.api import Server
+from lb.builds import of_pods, of_uplinks
 from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices
@@ -78,9 +80,9 @@ class Agent:
         note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
-        on_devices = ground.programs[LB]
-        self._devices = Devices(settings.devices, on_devices, note)
-        self._pod_devices = PodDevices(settings.pod_devices, on_devices, ground.programs.get(POD))
+        programs, detection = ground.programs, settings.detection
+        self._devices = Devices(settings.devices, of_uplinks(programs, detection), note)
+        self._pod_devices = PodDevices(settings.pod_devices, of_pods(programs, detection))
         self._xdp = Xdp(
             settings.xdp,
             ground.programs.get(XDP),
@@ -115,7 +117,7 @@ class Agent:
         self._parts = Parts(
             self._pins, ground.programs[SOCK], self._devices, self._xdp, identity, cidrs,
             self._pod_devices, self._neighbours, self._bandwidth,
-            {text: ground.programs[text] for text in (LB, POD) if text in ground.programs},
+            {text: folder for text, folder in programs.items() if any_tails(text)},
         )  # fmt: skip
         self._healer = Healer(
             checks(settings, self.controller, self._parts),
@@ -237,7 +239,7 @@ class Agent:
 
     def _follow_devices(self, default: list[str]) -> bool:
         changed = self._devices.follow(default)
-        changed |= self._xdp.follow(self._devices.serving)
+        changed |= self._xdp.follow(self._devices.for_xdp)
         return self._pod_devices.follow({*default, *self._devices.serving}) or changed
 
     def _watch_devices(self) -> None:
@@ -290,7 +292,7 @@ class Agent:
     def _start_devices(self) -> None:
         try:
             self._devices.start()
-            self._xdp.follow(self._devices.serving)
+            self._xdp.follow(self._devices.for_xdp)
             self._pod_devices.start({*netlink.default_devices(), *self._devices.serving})
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
