@@ -99,9 +99,9 @@ static __always_inline enum forwarding mode_of(const struct pkt *pkt, const stru
 	return backend->views & BACKEND_HERE ? FORWARDING_LOCAL : FORWARDING_SNAT;
 }
 
-/* A flow for the first packet of a connection; NULL: no port is free for it. */
+/* A flow for the first packet of a connection; NULL: no port is free for it by this try. */
 static __always_inline struct flow *begin(struct packet_ctx *ctx, const struct pkt *pkt,
-					  const struct backend *backend, __u32 id)
+					  const struct backend *backend, __u32 id, __u32 try)
 {
 	enum forwarding mode = mode_of(pkt, backend);
 	struct ends back = {};
@@ -112,7 +112,7 @@ static __always_inline struct flow *begin(struct packet_ctx *ctx, const struct p
 	back.destination_port = pkt->ends.source_port;
 	if (mode == FORWARDING_SNAT && !own_address(pkt->v4, &back.destination))
 		return NULL;
-	return remember(ctx, pkt, backend, id, mode, &back);
+	return remember(ctx, pkt, backend, id, mode, &back, try);
 }
 
 /* Which end of a flow sent a packet, as `touch` counts them. */
@@ -316,28 +316,6 @@ static __always_inline int go_on_dsr(struct packet_ctx *ctx, const struct pkt *p
 
 	frontend = asked_for(pkt, &flags);
 	return frontend ? balance_dsr(ctx, pkt, frontend) : PACKET_NEXT;
-}
-
-/* The first packet of a flow through `flows`, which `balance` did not find. */
-static __always_inline int begin_here(struct packet_ctx *ctx, const struct pkt *pkt)
-{
-	struct frontend *frontend;
-	struct backend *backend;
-	struct flow *flow;
-	__u32 flags, id;
-	int verdict;
-
-	frontend = asked_for(pkt, &flags);
-	if (!frontend)
-		return PACKET_NEXT;
-	backend = pick(ctx, pkt, frontend, &id, &verdict);
-	if (!backend)
-		return verdict;
-	flow = begin(ctx, pkt, backend, id);
-	if (!flow)
-		return lose(ctx, pkt, backend->service, REASON_NO_PORT);
-	tell_flow(ctx, pkt, flow);
-	return send(ctx, pkt, flow, SIDE_CLIENT);
 }
 
 /* A packet from outside that was read. */

@@ -14,6 +14,8 @@
 
 #define ROW_MASK (SNAT_PORTS - 1)
 #define ROW_TRIES 7
+/* Once more than there are rows to try: then the oldest of the first has to go. */
+#define FLOW_TRIES (ROW_TRIES + 1)
 
 static __always_inline __u64 mix(__u64 hash, __u64 value)
 {
@@ -278,50 +280,50 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
 	return flow;
 }
 
-/* Remembers a new flow to a backend. The source of its answers is in `back` already, and their
- * destination too, but for the port of this node that stands for a client of a backend
- * elsewhere. NULL: no port is free towards this backend. */
+/* Remembers a new flow to a backend, in the row of one try of FLOW_TRIES. The source of its
+ * answers is in `back` already, and their destination too, but for the port of this node that
+ * stands for a client of a backend elsewhere. NULL: no port is free there towards this backend. */
 static __always_inline struct flow *remember(struct packet_ctx *ctx, const struct pkt *pkt,
 					     const struct backend *backend, __u32 id,
-					     enum forwarding mode, struct ends *back)
+					     enum forwarding mode, struct ends *back, __u32 try)
 {
 	__u32 walk = walk_of(&pkt->ends.source, pkt->ends.source_port, pkt->protocol);
 	__u32 forth = tag_of(&pkt->ends, pkt->protocol);
-	bool here = mode == FORWARDING_LOCAL;
+	__u32 index = row_at(walk, try % ROW_TRIES);
+	struct row *row = flows.lookup(&index);
 	__u64 now = bpf_ktime_get_ns();
+	struct flow *flow = NULL;
+	__be16 port = 0;
+	__u32 tag, i;
 
-	/* Once more than there are rows to try: then the oldest of the first has to go. */
-	for (__u32 try = 0; try <= ROW_TRIES; try++) {
-		__u32 index = row_at(walk, try % ROW_TRIES);
-		struct row *row = flows.lookup(&index);
-		__be16 port = here ? 0 : bpf_htons(SNAT_FIRST_PORT + index);
-		struct flow *flow = NULL;
-		__u32 tag, i;
-
-		if (!row)
-			return NULL;
-		if (port)
-			back->destination_port = port;
-		if ((!port || !is_taken(ctx, back, pkt->protocol, pkt->v4)) && lock(row)) {
-			tag = tag_of(back, pkt->protocol);
-			i = room_for(row, forth, tag, port, now, try == ROW_TRIES);
-			flow = put(row, i, pkt, backend);
-			if (flow) {
-				flow->id = id;
-				flow->port = port;
-				flow->mode = mode;
-				flow->used = now;
-				barrier();
-				row->forth[i & (ROW_WAYS - 1)] = forth;
-				row->back[i & (ROW_WAYS - 1)] = tag;
-			}
-			unlock(row);
-		}
-		if (flow)
-			return flow;
-		row->crowded = 1;
+	if (!row)
+		return NULL;
+	if (mode != FORWARDING_LOCAL) {
+		port = bpf_htons(SNAT_FIRST_PORT + index);
+		back->destination_port = port;
 	}
-	return NULL;
+	if ((!port || !is_taken(ctx, back, pkt->protocol, pkt->v4)) && lock(row)) {
+		tag = tag_of(back, pkt->protocol);
+		row->chosen = room_for(row, forth, tag, port, now, try == ROW_TRIES);
+		/* Read again, it is any number to the verifier, which would else follow all that
+		 * may have led to it: most of the million instructions of kernels before 6.4. */
+		barrier();
+		i = row->chosen;
+		flow = put(row, i, pkt, backend);
+		if (flow) {
+			flow->id = id;
+			flow->port = port;
+			flow->mode = mode;
+			flow->used = now;
+			barrier();
+			row->forth[i & (ROW_WAYS - 1)] = forth;
+			row->back[i & (ROW_WAYS - 1)] = tag;
+		}
+		unlock(row);
+	}
+	if (!flow)
+		row->crowded = 1;
+	return flow;
 }
 
 #endif

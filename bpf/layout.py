@@ -751,24 +751,25 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """struct row."""
 
     SIZE: ClassVar[int] = 848
-    LAYOUT: ClassVar[Struct] = Struct("<QI4x32s32s768s")
-    DIGEST: ClassVar[str] = "921bc2a3"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("lock", 0), Field("crowded", 8), Field("forth", 16), Field("back", 48), Field("flow", 80),)
+    LAYOUT: ClassVar[Struct] = Struct("<QII32s32s768s")
+    DIGEST: ClassVar[str] = "f9c37841"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("lock", 0), Field("crowded", 8), Field("chosen", 12), Field("forth", 16), Field("back", 48), Field("flow", 80),)
     lock: int
     crowded: int
+    chosen: int
     forth: tuple[int, ...]
     back: tuple[int, ...]
     flow: bytes
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.lock, self.crowded, _pack("<8I", *self.forth), _pack("<8I", *self.back), self.flow)
+        return self.LAYOUT.pack(self.lock, self.crowded, self.chosen, _pack("<8I", *self.forth), _pack("<8I", *self.back), self.flow)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        lock, crowded, forth, back, flow = cls.LAYOUT.unpack(data)
-        return cls(lock, crowded, _unpack("<8I", forth), _unpack("<8I", back), flow)
+        lock, crowded, chosen, forth, back, flow = cls.LAYOUT.unpack(data)
+        return cls(lock, crowded, chosen, _unpack("<8I", forth), _unpack("<8I", back), flow)
 
 
 class FragmentKey(msgspec.Struct, frozen=True, gc=False):

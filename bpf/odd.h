@@ -122,6 +122,7 @@ static __always_inline void note(struct __sk_buff *ctx, const struct pkt *pkt)
 	ctx->cb[NOTE_L4] = pkt->l4;
 	ctx->cb[NOTE_KIND] = pkt->protocol | pkt->tcp << 8 | pkt->odd << 16;
 	ctx->cb[NOTE_PORTS] = pkt->ends.source_port | pkt->ends.destination_port << 16;
+	ctx->cb[NOTE_TRY] = 0;
 }
 
 /* What `note` put down, and the rest from the packet. */

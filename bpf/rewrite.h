@@ -119,6 +119,13 @@ static __always_inline int begin_elsewhere(struct __sk_buff *ctx, const struct p
 	return drop(REASON_NO_PORT);
 }
 
+/* The same program once more; what was noted is still there. */
+static __always_inline void begin_again(struct __sk_buff *ctx, __u32 try)
+{
+	ctx->cb[NOTE_TRY] = try;
+	tails.call(ctx, TAIL_BEGIN);
+}
+
 /* What is wrapped has a program of its own, too. */
 static __always_inline int balance_elsewhere(struct __sk_buff *ctx, const struct pkt *pkt)
 {

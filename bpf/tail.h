@@ -27,6 +27,7 @@ enum note {
 	NOTE_L4 = 0,     /* to lb_flow, lb_begin and lb_dsr, these three: see odd.h */
 	NOTE_KIND = 1,
 	NOTE_PORTS = 2,
+	NOTE_TRY = 3, /* to lb_begin: how often it was tried before */
 };
 
 BPF_PROG_ARRAY(tails, TAILS);

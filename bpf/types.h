@@ -295,7 +295,7 @@ enum row_size {
 struct row {
 	__u64 lock;    /* 1: somebody puts a flow in; bcc's compiler swaps words of 64 bits only */
 	__u32 crowded; /* 1: a flow had to go to one of the next rows */
-	__u32 pad;
+	__u32 chosen;  /* under the lock: the way for the new flow */
 	__u32 forth[8];
 	__u32 back[8];
 	struct flow flow[8];

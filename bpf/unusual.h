@@ -46,12 +46,37 @@ int lb_flow(struct __sk_buff *ctx)
 	return read_noted(ctx, &pkt) ? carry(ctx, &pkt) : PACKET_NEXT;
 }
 
+/* The first packet of a flow through `flows`, which `balance` did not find; the program runs anew
+ * for each further try. */
+static __always_inline int begin_here(struct packet_ctx *ctx, const struct pkt *pkt, __u32 try)
+{
+	struct frontend *frontend;
+	struct backend *backend;
+	struct flow *flow;
+	__u32 flags, id;
+	int verdict;
+
+	frontend = asked_for(pkt, &flags);
+	if (!frontend)
+		return PACKET_NEXT;
+	backend = pick(ctx, pkt, frontend, &id, &verdict);
+	if (!backend)
+		return verdict;
+	flow = begin(ctx, pkt, backend, id, try);
+	if (!flow && try + 1 < FLOW_TRIES)
+		begin_again(ctx, try + 1);
+	if (!flow)
+		return lose(ctx, pkt, backend->service, REASON_NO_PORT);
+	tell_flow(ctx, pkt, flow);
+	return send(ctx, pkt, flow, SIDE_CLIENT);
+}
+
 /* The first packet of a flow. */
 int lb_begin(struct __sk_buff *ctx)
 {
 	struct pkt pkt = {};
 
-	return read_noted(ctx, &pkt) ? begin_here(ctx, &pkt) : PACKET_NEXT;
+	return read_noted(ctx, &pkt) ? begin_here(ctx, &pkt, ctx->cb[NOTE_TRY]) : PACKET_NEXT;
 }
 
 /* Errors about packets of flows, and pings of services. */

@@ -84,7 +84,9 @@ static __always_inline struct flow *handed_over(struct __sk_buff *ctx, const str
 		return flow;
 	if (flow)
 		flow->state = FLOW_FREE;
-	flow = begin(ctx, pkt, backend, 0);
+	flow = NULL;
+	for (__u32 try = 0; try < FLOW_TRIES && !flow; try++)
+		flow = begin(ctx, pkt, backend, 0, try);
 	if (!flow)
 		return NULL;
 	flow->mode = FORWARDING_DSR;

@@ -55,7 +55,7 @@ def flows(world: World) -> Iterator[list[Flow]]:
     rest = RowSize.WAYS - len(found)
     tags = (*[7] * len(found), *[0] * rest)
     raw = b"".join(flow.pack() for flow in found) + bytes(rest * Flow.SIZE)
-    table.write(table.capacity - 1, Row(0, 0, tags, tags, raw).pack())
+    table.write(table.capacity - 1, Row(0, 0, 0, tags, tags, raw).pack())
     yield found
     table.write(table.capacity - 1, bytes(Row.SIZE))
     world.remove("web")

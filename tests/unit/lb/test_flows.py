@@ -44,6 +44,7 @@ def row(*places: tuple[Flow, int, int]) -> bytes:
     return Row(
         lock=0,
         crowded=0,
+        chosen=0,
         forth=tuple(forth for _, forth, _ in padded),
         back=tuple(back for _, _, back in padded),
         flow=b"".join(one.pack() if one else bytes(Flow.SIZE) for one, _, _ in padded),
