@@ -30,6 +30,7 @@ from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
 from lb.healing import Healer
 from lb.here import Addresses, Cidrs, Identity
+from lb.host import feature, set_conntrack
 from lb.letterbox import Letterbox
 from lb.limits.manager import Bandwidth
 from lb.neighbours import Neighbours
@@ -77,6 +78,7 @@ class Agent:
         self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
+        self._conntrack = feature(settings.conntrack, set_conntrack(settings.conntrack))
         note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
@@ -334,6 +336,7 @@ class Agent:
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
             "bandwidth": self._bandwidth.feature(),
+            **self._conntrack,
         }
 
     def _hooks(self) -> dict[str, bool]:
