@@ -50,6 +50,18 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
+/* Does what comes in by this device come from pods? A device's kind says so, unless detectLocalMode
+ * goes by devices: a build of its own is then for those where it says otherwise. From outside, pods
+ * of other nodes are known by their addresses. */
+#ifndef LOCAL_DEVICE
+#define LOCAL_DEVICE FROM_PODS
+#endif
+
+static __always_inline bool is_local(const struct pkt *pkt)
+{
+	return LOCAL_DEVICE || (!FROM_PODS && in_cidr(&pkt->ends.source, CIDR_PODS));
+}
+
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
  * it. A datagram, or the first packet of a connection that has the ports of an earlier one, goes
  * to a backend that still serves. */
@@ -166,7 +178,7 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = view_of(frontend, FROM_PODS, &pkt->ends.source);
+	view = view_of(frontend, is_local(pkt));
 	if (!view_count(service->view[view])) {
 		*verdict = empty(ctx, pkt, id, service->view[view]);
 		return NULL;

@@ -14,6 +14,11 @@ from bpf.kept import key_of
 from bpf.module import TAILS, Program, Text
 
 
+def any_tails(text: Text) -> bool:
+    """Does the text have programs that others hand over to?"""
+    return any(program.tail >= 0 for program in text.programs)
+
+
 def wrong(text: Text, folder: Path) -> list[Program]:
     """The programs of a build that are not in their place. Raises OSError."""
     return [program for program, _ in _misplaced(text, folder)]

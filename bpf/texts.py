@@ -36,6 +36,9 @@ _OUTSIDE = ("lb_odd_out", "lb_unwrap", "lb_dsr", "lb_unmark", "lb_return", "lb_p
 SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
 POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name not in _OUTSIDE)))
+LOCAL_LB = Text(LB.source, LB.programs, (("LOCAL_DEVICE", "1"),))
+FOREIGN_POD = Text(POD.source, POD.programs, (("LOCAL_DEVICE", "0"),))
+"""The same for devices that detectLocalMode says are pods', or are not."""
 XDP = Text("xdp.c", (LB_XDP,))
 EXPLAIN_FRONTEND = Program("explain_frontend", _SCHED_CLS, -1)
 EXPLAIN_CONNECT = Program("explain_connect", _SCHED_CLS, -1)

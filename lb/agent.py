@@ -17,9 +17,11 @@ from typing import Any
 
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
-from bpf.texts import LB, POD, SOCK, XDP
+from bpf.tails import any_tails
+from bpf.texts import SOCK, XDP
 from lb.address import Address, Family, family, show
 from lb.api import Server
+from lb.builds import of_pods, of_uplinks
 from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices
@@ -28,6 +30,7 @@ from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
 from lb.healing import Healer
 from lb.here import Addresses, Cidrs, Identity
+from lb.host import feature, set_conntrack
 from lb.letterbox import Letterbox
 from lb.limits.manager import Bandwidth
 from lb.neighbours import Neighbours
@@ -75,12 +78,13 @@ class Agent:
         self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
+        self._conntrack = feature(settings.conntrack, set_conntrack(settings.conntrack))
         note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
-        on_devices = ground.programs[LB]
-        self._devices = Devices(settings.devices, on_devices, note)
-        self._pod_devices = PodDevices(settings.pod_devices, on_devices, ground.programs.get(POD))
+        programs, detection = ground.programs, settings.detection
+        self._devices = Devices(settings.devices, of_uplinks(programs, detection), note)
+        self._pod_devices = PodDevices(settings.pod_devices, of_pods(programs, detection))
         self._xdp = Xdp(
             settings.xdp,
             ground.programs.get(XDP),
@@ -115,7 +119,7 @@ class Agent:
         self._parts = Parts(
             self._pins, ground.programs[SOCK], self._devices, self._xdp, identity, cidrs,
             self._pod_devices, self._neighbours, self._bandwidth,
-            {text: ground.programs[text] for text in (LB, POD) if text in ground.programs},
+            {text: folder for text, folder in programs.items() if any_tails(text)},
         )  # fmt: skip
         self._healer = Healer(
             checks(settings, self.controller, self._parts),
@@ -247,7 +251,7 @@ class Agent:
 
     def _follow_devices(self, default: list[str]) -> bool:
         changed = self._devices.follow(default)
-        changed |= self._xdp.follow(self._devices.serving)
+        changed |= self._xdp.follow(self._devices.for_xdp)
         return self._pod_devices.follow({*default, *self._devices.serving}) or changed
 
     def _watch_devices(self) -> None:
@@ -301,7 +305,7 @@ class Agent:
     def _start_devices(self) -> None:
         try:
             self._devices.start()
-            self._xdp.follow(self._devices.serving)
+            self._xdp.follow(self._devices.for_xdp)
             self._pod_devices.start({*netlink.default_devices(), *self._devices.serving})
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
@@ -344,6 +348,7 @@ class Agent:
             **self._ports.features(),
             "bandwidth": self._bandwidth.feature(),
             **self._bandwidth.bbr.feature(),
+            **self._conntrack,
         }
 
     def _hooks(self) -> dict[str, bool]:

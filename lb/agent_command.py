@@ -26,7 +26,8 @@ from lb.config import (
 )
 from lb.errors import BadInput, TidegateError
 from lb.ground import Ground
-from lb.kubeproxy import encode
+from lb.host import protect, set_conntrack
+from lb.kubeproxy import conntrack, encode
 from lb.kubeproxy.effective import Effective, effective
 from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, LOGGING
 from lb.kubeproxy.settings import settings as of_configuration
@@ -241,10 +242,10 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         elif flags["cleanup"]:
             _clean(flags["bpffs"])
         elif flags["init_only"]:
-            _initialise(flags["bpffs"])
+            _initialise(flags["bpffs"], _conntrack(found))
         else:
             settings = _settings(flags, found)
-            _protect(found.configuration.oom_score_adj)
+            protect(found.configuration.oom_score_adj)
             _serve(settings, where if DOCUMENT in context.meta else None)
     except TidegateError as error:
         click.echo(f"{context.command_path.split()[0]}: {error}", err=True)
@@ -280,19 +281,16 @@ def _clean(bpffs: Path) -> None:
         log.info("removed %s", one)
 
 
-def _initialise(bpffs: Path) -> None:
+def _initialise(bpffs: Path, settings: Mapping[str, int]) -> None:
     from lb.looking import prepare  # noqa: PLC0415
 
     prepare(bpffs)
+    set_conntrack(settings)
     log.info("%s is mounted, and the ports for masquerading are reserved", bpffs)
 
 
-def _protect(score: int) -> None:
-    """From the kernel's hand when memory runs out; proc(5), oom_score_adj."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text(str(score))
-    except OSError as error:
-        log.log(logs.V2, "oomScoreAdj %d: %s", score, error.strerror)
+def _conntrack(found: Effective) -> dict[str, int]:
+    return conntrack.wanted(found.configuration.conntrack, found.asked, os.cpu_count() or 1)
 
 
 def _settings(flags: dict[str, Any], found: Effective) -> Settings:
@@ -330,6 +328,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         repair_seconds=flags["repair_interval"],
         # A trial on files must not take the services of a live cluster off its node.
         takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
+        conntrack=_conntrack(found),
         host_ports=flags["host_ports"],
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],

@@ -117,6 +117,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""
+    conntrack: dict[str, int] = {}
+    """Settings of connection tracking that somebody asked for, by name."""
     host_ports: bool = False
     """Are `hostPort`s of this node's pods served?"""
     bandwidth: str = "off"

@@ -64,7 +64,7 @@ def checks(settings: Settings, controller: Controller, parts: Parts) -> tuple[Ch
         yield from parts.devices.mend()
         gone = parts.xdp.detached()
         if gone:
-            parts.xdp.follow(parts.devices.serving)
+            parts.xdp.follow(parts.devices.for_xdp)
             yield from [line.replace("is detached", "was detached") for line in gone]
         yield from parts.pod_devices.mend()
 

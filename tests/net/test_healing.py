@@ -170,7 +170,7 @@ NOTICED = [
     (emptied("pods"), "a pod's limits is missing"),
     (zeroed("limits"), "limit 1 is altered"),
     (calls_gone, "tail call lb_begin of lb.c is missing or altered"),
-    (pods_filter_gone, "a program is detached from v-app-0"),
+    (pods_filter_gone, "pod_in is detached from v-app-0"),
 ]
 """How, and what `verify` says."""
 
