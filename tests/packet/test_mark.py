@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
 from scapy.layers.inet import IP, TCP, UDP, IPOption
 from scapy.layers.inet6 import HBHOptUnknown, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Ether
@@ -26,6 +27,7 @@ from tests.packet.test_dsr import (
     sent,
     whole,
 )
+from tests.packet.test_mutated import MANY, MUTATIONS, SHORTEST, Mutation
 
 PROGRAMS = pytest.mark.parametrize("program", ["lb_xdp", "lb_in"])
 
@@ -221,6 +223,25 @@ def test_for_a_service_that_is_not_known_here(bench: Bench, net: Net, l4: Make) 
     packet[Ether].src, packet[Ether].dst = ROUTER_MAC, NODE_MAC
     given = (offered_opt(net, l4, net.here),)
     play(bench, Case("unknown", given, packet, Verdict.DROP, None, {Reason.NOT_SERVED: 1}))
+
+
+def test_mutated(bench: Bench, net: Net, l4: Make) -> None:
+    """Something broken in it, and of a stranger: it is not changed, and no flow begins of it."""
+    bench.give(offered_opt(net, l4, net.here))
+    packet = bytes(given_back(net, l4, net.neighbour))
+
+    @MANY
+    @given(mutations=MUTATIONS)
+    def run(mutations: list[Mutation]) -> None:
+        frame = packet
+        for mutate in mutations:
+            frame = mutate(frame)
+        if len(frame) >= SHORTEST[net]:
+            ran = bench.run("lb_in", frame)
+            assert ran.verdict == Verdict.DROP or ran.packet == frame
+
+    run()
+    assert not bench.flows()
 
 
 @pytest.mark.parametrize("program", ["lb_in", "lb_xdp"])
