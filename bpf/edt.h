@@ -105,15 +105,16 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 	__u64 due = later(paid(limit, hash), ticks);
 	__u64 debt = due + cost * sharers(limit, hash, now) * 3 / 2;
 	__u64 at = later(limit->clock, ticks);
-	__u64 full = 2 * EDT_LANE * frame, room = 0, own = 0;
+	__u64 full = EDT_LANE * frame, room = 0, most = 0, own = 0;
 	struct departure result = {};
 
 	if (length <= EDT_FRAME) {
 		__u64 lane = later(limit->quick, ticks);
 
-		room = full - 2 * EDT_LANE * cost;
+		room = 3 * (full - EDT_LANE * cost);
+		most = ticks + room + full + full / 2;
 		own = later(due, lane > room ? lane - room : 0);
-		result.overtook = own < at && lane <= ticks + room + full;
+		result.overtook = own < at && lane <= most;
 	}
 	if ((result.overtook ? own : at) > ticks + wait)
 		return (struct departure){};
@@ -122,7 +123,7 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 	if (!at)
 		return (struct departure){};
 	if (result.overtook) {
-		result.overtook = take(&limit->quick, ticks, EDT_LANE * cost, ticks + room + full);
+		result.overtook = take(&limit->quick, ticks, EDT_LANE * cost, most);
 		if (result.overtook)
 			at = own;
 	}
