@@ -9,7 +9,7 @@
 #define TICKS_PER_SECOND (1000000000ULL * EDT_TICKS)
 #define HORIZON ((__u64)EDT_HORIZON * EDT_TICKS)
 #define EPOCH_SHIFT 28 /* of ns: 268 ms */
-#define TRIES 32
+#define TRIES 16
 
 /* What becomes of a packet. */
 struct departure {
@@ -30,7 +30,7 @@ static __always_inline __u64 earlier(__u64 a, __u64 b)
 
 /* Moves a clock on by `cost`: from where it stood, or from now if it had fallen behind, for
  * nobody saves up what he did not use. Where it stood; 0: beyond `latest`. One CPU always gets
- * through, so a packet that fails at all tries has met 31 others. */
+ * through, so a packet that fails at all tries has met 15 others. */
 static __always_inline __u64 take(__u64 *clock, __u64 now, __u64 cost, __u64 latest)
 {
 	for (int i = 0; i < TRIES; i++) {
