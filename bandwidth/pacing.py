@@ -80,10 +80,10 @@ def depart(pacer: Pacer, *, hash_: int, length: int, now: int, asked: int = 0) -
     due = max(min(pacer.flow[place] for place in places), ticks)
     debt = due + cost * _sharers(pacer, hash_, now) * 3 // 2
     at, lane = max(pacer.clock, ticks), max(pacer.quick, ticks)
-    full = 2 * Edt.LANE * frame
-    room = full - 2 * Edt.LANE * cost
+    full = Edt.LANE * frame
+    room = 3 * (full - Edt.LANE * cost)
     own = max(due, lane - room)
-    overtook = length <= Edt.FRAME and own < at and lane <= ticks + room + full
+    overtook = length <= Edt.FRAME and own < at and lane <= ticks + room + full + full // 2
     if (own if overtook else at) > ticks + wait or at > ticks + min(2 * wait, horizon):
         return None
     pacer.clock = at + cost

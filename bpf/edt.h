@@ -9,7 +9,7 @@
 #define TICKS_PER_SECOND (1000000000ULL * EDT_TICKS)
 #define HORIZON ((__u64)EDT_HORIZON * EDT_TICKS)
 #define EPOCH_SHIFT 28 /* of ns: 268 ms */
-#define TRIES 32
+#define TRIES 16
 
 /* What becomes of a packet. */
 struct departure {
@@ -30,7 +30,7 @@ static __always_inline __u64 earlier(__u64 a, __u64 b)
 
 /* Moves a clock on by `cost`: from where it stood, or from now if it had fallen behind, for
  * nobody saves up what he did not use. Where it stood; 0: beyond `latest`. One CPU always gets
- * through, so a packet that fails at all tries has met 31 others. */
+ * through, so a packet that fails at all tries has met 15 others. */
 static __always_inline __u64 take(__u64 *clock, __u64 now, __u64 cost, __u64 latest)
 {
 	for (int i = 0; i < TRIES; i++) {
@@ -105,15 +105,16 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 	__u64 due = later(paid(limit, hash), ticks);
 	__u64 debt = due + cost * sharers(limit, hash, now) * 3 / 2;
 	__u64 at = later(limit->clock, ticks);
-	__u64 full = 2 * EDT_LANE * frame, room = 0, own = 0;
+	__u64 full = EDT_LANE * frame, room = 0, most = 0, own = 0;
 	struct departure result = {};
 
 	if (length <= EDT_FRAME) {
 		__u64 lane = later(limit->quick, ticks);
 
-		room = full - 2 * EDT_LANE * cost;
+		room = 3 * (full - EDT_LANE * cost);
+		most = ticks + room + full + full / 2;
 		own = later(due, lane > room ? lane - room : 0);
-		result.overtook = own < at && lane <= ticks + room + full;
+		result.overtook = own < at && lane <= most;
 	}
 	if ((result.overtook ? own : at) > ticks + wait)
 		return (struct departure){};
@@ -122,7 +123,7 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 	if (!at)
 		return (struct departure){};
 	if (result.overtook) {
-		result.overtook = take(&limit->quick, ticks, EDT_LANE * cost, ticks + room + full);
+		result.overtook = take(&limit->quick, ticks, EDT_LANE * cost, most);
 		if (result.overtook)
 			at = own;
 	}

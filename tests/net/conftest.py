@@ -85,7 +85,10 @@ def world(
     cluster = request.getfixturevalue(name)
     world = World(cluster, tmp_path_factory.mktemp("manifests"))
     try:
-        world.start(*flags, *(FEWER if PATIENCE >= EMULATED else ()))
+        if PATIENCE >= EMULATED:
+            world.start(*flags, *FEWER, most=1)
+        else:
+            world.start(*flags)
         yield world
     finally:
         world.close()

@@ -45,9 +45,9 @@ class World:
         self._witness = Witness(cluster, self.agents)
         watch(self._witness)
 
-    def start(self, *flags: str) -> None:
-        """An agent on every node; returns once all are ready."""
-        nodes = self.cluster.nodes
+    def start(self, *flags: str, most: int | None = None) -> None:
+        """An agent on every node, or on so many; returns once all are ready."""
+        nodes = self.cluster.nodes[:most]
         with ThreadPoolExecutor(len(nodes)) as pool:
             self.agents += pool.map(lambda one: one.agent(self.manifests.directory, *flags), nodes)
 

@@ -35,8 +35,6 @@ OUTSIDE = tuple(
         "test_reached[balancer-web-0-UDP-ipv4-two_nodes]",
         "test_reached[external-n1-TCP-ipv4-two_nodes]",
         "test_reached[cluster-n2-TCP-ipv6-two_nodes]",
-        "test_node_port_of_another_node[app-0-n2-web-1-app-0-TCP-ipv4-two_nodes]",
-        "test_node_port_of_another_node[client-n2-web-0-n2-UDP-ipv6-two_nodes]",
         "test_every_backend_serves[ipv4-two_nodes]",
         "test_gone[TCP-ipv4-two_nodes]",
         "test_gone[UDP-ipv6-two_nodes]",
