@@ -12,8 +12,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pyroute2 import IPVS, Conntrack, IPRoute, IPSet, IPVSDest, IPVSService, NetlinkError
-from pyroute2.ipset import IPSetError
+from pyroute2.conntrack import Conntrack
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.ipset import IPSet, IPSetError
+from pyroute2.ipvs import IPVS, IPVSDest, IPVSService
+from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 
 __all__ = [
