@@ -50,13 +50,16 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
-/* Which of a service's lists a packet may choose from. A pod, of another node or without a socket
- * that we see, passes by an external policy, as those do whose sockets we see. */
-static __always_inline __u32 view_of(const struct pkt *pkt, const struct frontend *frontend)
+/* Does what comes in by this device come from pods? A device's kind says so, unless detectLocalMode
+ * goes by devices: a build of its own is then for those where it says otherwise. From outside, pods
+ * of other nodes are known by their addresses. */
+#ifndef LOCAL_DEVICE
+#define LOCAL_DEVICE FROM_PODS
+#endif
+
+static __always_inline bool is_local(const struct pkt *pkt)
 {
-	if (frontend->type == FRONTEND_CLUSTER_IP)
-		return VIEW_CLUSTER_IP;
-	return FROM_PODS || in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
+	return LOCAL_DEVICE || (!FROM_PODS && in_cidr(&pkt->ends.source, CIDR_PODS));
 }
 
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
@@ -175,7 +178,7 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = view_of(pkt, frontend);
+	view = view_of(frontend, is_local(pkt));
 	if (!view_count(service->view[view])) {
 		*verdict = empty(ctx, pkt, id, service->view[view]);
 		return NULL;
@@ -194,18 +197,25 @@ static __always_inline bool may_begin(const struct pkt *pkt)
 	return pkt->protocol != IPPROTO_TCP || pkt->tcp & TCP_SYN;
 }
 
-/* Is a packet to be wrapped for this backend? Not for one of this node; nor where it would no
- * longer fit and may be cut to pieces: those pieces, which are not wrapped, would not either;
+/* How a backend's node is told whom a packet is from. */
+static __always_inline enum dispatch dispatch_of(const struct frontend *frontend)
+{
+	return frontend->flags & FRONTEND_OPT ? DISPATCH_OPT : DISPATCH_IPIP;
+}
+
+/* Is a packet to be handed over to this backend? Not to one of this node; nor where it would no
+ * longer fit and may be cut to pieces: those pieces, which are not handed over, would not either;
  * nor what its receiver would not read. */
-static __always_inline bool may_wrap(struct packet_ctx *ctx, const struct pkt *pkt,
-				     const struct addr *own, const struct backend *backend)
+static __always_inline bool may_hand_over(struct packet_ctx *ctx, const struct pkt *pkt,
+					  const struct addr *own, const struct backend *backend,
+					  enum dispatch how)
 {
 	if (backend->views & BACKEND_HERE || pkt->odd)
 		return false;
-	return pkt->whole || fits(ctx, pkt, own, backend);
+	return pkt->whole || fits(ctx, pkt, own, backend, how);
 }
 
-/* The row of a packet; NULL: this node has no address to wrap it with. */
+/* The row of a packet; NULL: this node has no address to hand it over from. */
 static __always_inline struct dsr_row *dsr_row_for(const struct pkt *pkt, __u64 *hash,
 						   struct addr *own)
 {
@@ -237,6 +247,7 @@ static __always_inline int balance_flow(struct packet_ctx *ctx, const struct pkt
 static __always_inline int balance_dsr(struct packet_ctx *ctx, const struct pkt *pkt,
 				       const struct frontend *frontend)
 {
+	enum dispatch how = dispatch_of(frontend);
 	const struct backend *backend;
 	struct dsr_row *row;
 	struct addr own;
@@ -250,22 +261,22 @@ static __always_inline int balance_dsr(struct packet_ctx *ctx, const struct pkt 
 	id = REMEMBERING ? dsr_recall(row, pkt, hash, frontend->service) : 0;
 	if (id) {
 		backend = backends.lookup(&id);
-		if (!backend || !may_wrap(ctx, pkt, &own, backend))
+		if (!backend || !may_hand_over(ctx, pkt, &own, backend, how))
 			goto otherwise;
-		return wrap(ctx, pkt, &own, backend, id);
+		return hand_over(ctx, pkt, &own, backend, id, how);
 	}
 	if (REMEMBERING && !may_begin(pkt) && (!IS_LAST || find_forth(pkt)))
 		goto otherwise;
 	backend = pick(ctx, pkt, frontend, &id, &verdict);
 	if (!backend)
 		return verdict;
-	if (is_own(pkt, backend) || !may_wrap(ctx, pkt, &own, backend))
+	if (is_own(pkt, backend) || !may_hand_over(ctx, pkt, &own, backend, how))
 		goto otherwise;
 	if (REMEMBERING) {
 		dsr_remember(row, pkt, hash, backend, id);
 		tell_dsr(ctx, pkt, backend, id);
 	}
-	return wrap(ctx, pkt, &own, backend, id);
+	return hand_over(ctx, pkt, &own, backend, id, how);
 otherwise:
 	return IS_LAST ? balance_flow(ctx, pkt, frontend) : PACKET_NEXT;
 }
@@ -343,7 +354,7 @@ static __always_inline int receive(struct packet_ctx *ctx)
 
 	if (!is_for_us(ctx))
 		return PACKET_NEXT;
-	if (!read_packet(ctx, &pkt))
+	if (!read_packet(ctx, &pkt) || (!FROM_PODS && has_options(&pkt)))
 		return receive_odd(ctx);
 	if (FROM_PODS)
 		forget_straight(&pkt);

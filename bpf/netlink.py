@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyroute2 import IPRoute, NetlinkError
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
@@ -32,6 +33,7 @@ __all__ = [
     "devices_to",
     "links",
     "names",
+    "ports_of",
     "way_to",
     "wired",
 ]
@@ -67,6 +69,13 @@ def device(name: str) -> Way | None:
             if link.get("ifname") == name:
                 return _leading(link, is_local=False)
     return None
+
+
+def ports_of(bridge: str) -> set[str]:
+    """The names of a bridge's ports; none of what is no bridge. Raises OSError."""
+    index = socket.if_nametoindex(bridge)
+    with IPRoute() as route:
+        return {one.get("ifname") or "" for one in route.get_links() if one.get("master") == index}
 
 
 def _leading(link: Any, *, is_local: bool) -> Way:

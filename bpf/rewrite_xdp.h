@@ -161,7 +161,7 @@ static __always_inline int begin_elsewhere(struct xdp_md *ctx, const struct pkt 
 	return PACKET_NEXT;
 }
 
-/* Never called: XDP wraps in its one program. */
+/* Never called: XDP hands over in its one program. */
 static __always_inline int balance_elsewhere(struct xdp_md *ctx, const struct pkt *pkt)
 {
 	return PACKET_NEXT;
@@ -196,15 +196,13 @@ static __always_inline struct hop *find_hop(struct xdp_md *ctx, const struct pkt
 	return hop;
 }
 
-/* The frame begins anew, with the outer header in it. */
-static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pkt,
-					const struct addr *from, const struct backend *backend,
-					const struct hop *hop)
+/* The frame begins anew, so many octets before. */
+static __always_inline bool begin_anew(struct xdp_md *ctx, const struct pkt *pkt,
+				       const struct hop *hop, int octets)
 {
 	struct ethhdr *frame;
-	void *outer;
 
-	if (bpf_xdp_adjust_head(ctx, -(int)outer_size(pkt)))
+	if (bpf_xdp_adjust_head(ctx, -octets))
 		return false;
 	frame = reach(ctx, 0, sizeof(*frame));
 	if (!frame)
@@ -212,6 +210,18 @@ static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pk
 	__builtin_memcpy(frame->h_dest, hop->destination, ETH_ALEN);
 	__builtin_memcpy(frame->h_source, hop->source, ETH_ALEN);
 	frame->h_proto = bpf_htons(pkt->v4 ? ETH_P_IP : ETH_P_IPV6);
+	return true;
+}
+
+/* With the outer header in it. */
+static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pkt,
+					const struct addr *from, const struct backend *backend,
+					const struct hop *hop)
+{
+	void *outer;
+
+	if (!begin_anew(ctx, pkt, hop, outer_size(pkt)))
+		return false;
 	if (pkt->v4) {
 		outer = reach(ctx, ETH_HLEN, sizeof(struct iphdr));
 		if (outer)
@@ -224,18 +234,51 @@ static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pk
 	return outer;
 }
 
-/* Wraps the packet for the backend's node and sends it; what stands in the way is for tc. */
-static __always_inline int wrap(struct xdp_md *ctx, const struct pkt *pkt, const struct addr *from,
-				const struct backend *backend, __u32 id)
+/* With the header of the packet before the mark. */
+static __always_inline bool write_mark(struct xdp_md *ctx, const struct pkt *pkt,
+				       const struct addr *from, const struct backend *backend,
+				       const struct hop *hop)
+{
+	struct marked_v6 v6;
+	struct marked_v4 v4;
+	struct ends to;
+
+	to.source = *from;
+	to.source_port = pkt->ends.source_port;
+	to.destination = backend->address;
+	to.destination_port = backend->port;
+	if (!rewrite(ctx, pkt, &to))
+		return false;
+	if (pkt->v4) {
+		if (!load(ctx, ETH_HLEN, &v4.ip, sizeof(v4.ip)))
+			return false;
+		mark_v4(&v4, &pkt->ends);
+		return begin_anew(ctx, pkt, hop, sizeof(v4.mark)) &&
+		       store(ctx, ETH_HLEN, &v4, sizeof(v4));
+	}
+	if (!load(ctx, ETH_HLEN, &v6.ip, sizeof(v6.ip)))
+		return false;
+	mark_v6(&v6, &pkt->ends);
+	return begin_anew(ctx, pkt, hop, sizeof(v6.mark)) && store(ctx, ETH_HLEN, &v6, sizeof(v6));
+}
+
+/* Wraps or marks the packet for the backend's node and sends it; what stands in the way is for
+ * tc. */
+static __always_inline int hand_over(struct xdp_md *ctx, const struct pkt *pkt,
+				     const struct addr *from, const struct backend *backend,
+				     __u32 id, enum dispatch how)
 {
 	struct hop *hop;
 
 	if (pkt->hops <= 1 || is_unfinished(ctx, pkt))
 		return PACKET_NEXT;
 	hop = find_hop(ctx, pkt, from, backend, id);
-	if (!hop || pkt->octets + outer_size(pkt) > hop->octets)
+	if (!hop || pkt->octets + overhead(pkt, how) > hop->octets)
 		return PACKET_NEXT;
-	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, hop))
+	if (!count_hop(ctx, pkt))
+		return lose(ctx, pkt, 0, REASON_REWRITE);
+	if (how == DISPATCH_OPT ? !write_mark(ctx, pkt, from, backend, hop)
+				: !write_outer(ctx, pkt, from, backend, hop))
 		return lose(ctx, pkt, 0, REASON_REWRITE);
 	if (hop->device == pkt->device && returns(pkt))
 		return XDP_TX;
@@ -244,7 +287,7 @@ static __always_inline int wrap(struct xdp_md *ctx, const struct pkt *pkt, const
 
 /* Is there a way for a packet that will not fit? XDP leaves that to tc, too. */
 static __always_inline bool fits(struct xdp_md *ctx, const struct pkt *pkt, const struct addr *from,
-				 const struct backend *backend)
+				 const struct backend *backend, enum dispatch how)
 {
 	return true;
 }

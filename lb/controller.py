@@ -63,6 +63,7 @@ class Controller:
             "",
             one_of_each(settings.node_ips),
             forwarding=settings.forwarding,
+            dispatch=settings.dispatch,
             algorithm=settings.algorithm,
         )
         self.pods = local(settings.detection, ())

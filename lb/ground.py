@@ -18,6 +18,7 @@ from bpf.module import CompileError
 from bpf.pins import Pins, mount
 from bpf.probe import has_set_retval
 from bpf.texts import LB, POD, SOCK, XDP
+from lb import builds
 from lb.config import Settings
 from lb.errors import BadInput, KernelRefused
 
@@ -43,6 +44,8 @@ class Ground:
         texts = [SOCK, LB]
         texts += [POD] if settings.pod_devices else []
         texts += [XDP] if settings.xdp != "off" else []
+        others = builds.texts(settings.detection)
+        texts += others if settings.pod_devices else others[:1]
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
             self.pins.make(settings.sizes)

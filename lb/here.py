@@ -25,7 +25,7 @@ class Addresses:
         """Packed entries that the table holds."""
         self.local: dict[Address, int] = {}
         """Flags (`AddressFlag`) of the node's own, as they are in the table."""
-        self._of_service: dict[ServiceName, frozenset[Address]] = {}
+        self._of_service: dict[ServiceName, tuple[Address, ...]] = {}
         self._services: Counter[Address] = Counter()
         self._peers: frozenset[Address] = frozenset()
         # What an agent before left stays until all services are known.
@@ -65,10 +65,9 @@ class Addresses:
         To be called after frontends are written: a cluster IP is refused where it has none.
         """
         for name, own in cluster_ips.items():
-            before = self._of_service.pop(name, frozenset())
-            after = frozenset(own)
+            before, after = set(self._of_service.pop(name, ())), set(own)
             if after:
-                self._of_service[name] = after
+                self._of_service[name] = tuple(after)  # kept, sets would take four times as much
             self._services.update(after - before)
             self._services.subtract(before - after)
             self._due |= before ^ after
@@ -109,8 +108,9 @@ class Cidrs:
     """The table `cidrs`: whose addresses lie where. Not thread-safe."""
 
     def __init__(self, table: Hash) -> None:
-        self._table = table
-        self._written = dict(table.items())
+        self.table = table
+        self.written = dict(table.items())
+        """Packed entries that the table holds."""
 
     def update(self, services: Collection[Prefix], pods: Collection[Prefix]) -> bool:
         """Make the table hold these; False: it already did. Raises OSError."""
@@ -120,15 +120,21 @@ class Cidrs:
             CidrKey(length, address).pack(): Cidr(kind).pack()
             for (address, length), kind in kinds.items()
         }
-        changed = wanted != self._written
-        for key, value in wanted.items() - self._written.items():
-            self._table.put({key: value})
-            self._written[key] = value
-        gone = self._written.keys() - wanted.keys()
+        changed = wanted != self.written
+        for key, value in wanted.items() - self.written.items():
+            self.table.put({key: value})
+            self.written[key] = value
+        gone = self.written.keys() - wanted.keys()
         if gone:
-            self._table.remove(gone)
-            self._written = wanted
+            self.table.remove(gone)
+            self.written = wanted
         return changed
+
+    @staticmethod
+    def name(key: bytes) -> str:
+        """An entry's, for people."""
+        record = CidrKey.unpack(key)
+        return f"address range {Prefix((Address(record.address), record.prefix))}"
 
 
 class Identity:
@@ -150,7 +156,11 @@ class Identity:
 
     def mend(self) -> bool:
         """See to it that the table says what it was last told; False: it already did."""
-        if not self._wanted or self._table.read(0) == self._wanted:
+        if not self.differs():
             return False
         self._table.write(0, self._wanted)
         return True
+
+    def differs(self) -> bool:
+        """Does the table say something else than it was last told?"""
+        return bool(self._wanted) and self._table.read(0) != self._wanted

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bpf import xdp
+from bpf.kept import Elements, Named, differences, key_of, put_back
 from bpf.layout import Device, DeviceFlag
-from bpf.maps import Array
+from bpf.maps import Array, Hash
 from bpf.xdp import Link, Mode
 
 log = logging.getLogger("tidegate.xdp")
@@ -159,7 +160,28 @@ class Xdp:
                 if name in names and names[name] not in there
             ]
 
+    def mend(self) -> list[str]:
+        """See to it that the table says what it was told; a line for each device where it did not.
+
+        Raises OSError.
+        """
+        with self._lock:
+            return [line for line in put_back(*self._kept()) if line]
+
+    def differences(self) -> list[str]:
+        """The same, and changes nothing. Raises OSError."""
+        with self._lock:
+            return differences(*self._kept())
+
+    def _kept(self) -> tuple[Hash, dict[bytes, bytes], Named]:
+        wanted = {key_of(number): value for number, value in self._written.items()}
+        return Elements(self._table), wanted, _name
+
     def feature(self) -> dict[str, Any]:
         """The entry in `status`."""
         with self._lock:
             return feature(self._wanted, dict(self._modes), dict(self._reasons))
+
+
+def _name(key: bytes) -> str:
+    return f"what XDP knows of device {int.from_bytes(key, 'little')}"

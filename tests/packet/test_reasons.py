@@ -78,7 +78,6 @@ NOT_BY_XDP = {
     Reason.NO_SERVICE_PORT: "is answered, so it is handed up",
     Reason.REWRITE: "no packet of these rows is out of XDP's reach",
     Reason.NO_ROUTE: "only where this node loses its own address",
-    Reason.NO_PORT: "flows that need one begin in tc",
 }
 
 
