@@ -11,6 +11,7 @@ import fcntl
 import gc
 import os
 import signal
+import socket
 from pathlib import Path
 
 from bpf.module import CompileError
@@ -38,6 +39,7 @@ class Ground:
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock = _locked(settings.bpffs)
+        self._alone = _alone_on_devices()
         self.pins = Pins(settings.bpffs, settings.program_cache)
         texts = [SOCK, LB]
         texts += [POD] if settings.pod_devices else []
@@ -68,6 +70,23 @@ def _locked(folder: Path) -> int:
         return exclusive(folder, "another agent runs on it")
     except OSError as error:
         raise KernelRefused(f"--bpffs {folder}: {error.strerror or error}") from error
+
+
+def _alone_on_devices() -> socket.socket:
+    """Held for as long as the process lives: two agents would take each other's programs off.
+
+    An abstract name belongs to the network namespace, as devices do (unix(7)). Raises BadInput.
+    """
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind("\0tidegate-agent")
+    except OSError as error:
+        name.close()
+        raise BadInput(
+            "another agent serves this network namespace, with another --bpffs: stop it first, or "
+            "give this one a namespace of its own"
+        ) from error
+    return name
 
 
 def exclusive(bpffs: Path, otherwise: str) -> int:

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, UDP, IPOption
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+from scapy.layers.sctp import SCTP
 
 from bpf.layout import Node as NodeRecord
 from bpf.pins import Pins
@@ -119,6 +123,69 @@ def test_xdp_knows_which_ports_may_be_node_ports(outside: Outside, places: Place
     ports = {found["node_port"].port for found in places.values()}
     told = NodeRecord.unpack(Pins(outside.world.agent.bpffs).open_array("node").read(0))
     assert (told.first_port, told.last_port) == (min(ports), max(ports))
+
+
+SNIFF = """
+import json, socket, struct, sys
+AUXDATA = 8
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as taken:
+    taken.bind(("eth0", 0))
+    taken.setsockopt(263, AUXDATA, 1)
+    taken.settimeout(5)
+    print("ready", file=sys.stderr, flush=True)
+    seen, frame = [], b""
+    while b"at all" not in frame:
+        frame, more, _, sender = taken.recvmsg(4096, 64)
+        status, *_, tag, kind = struct.unpack("=IIIHHHH", more[0][2])
+        if status & 16:  # TP_STATUS_VLAN_VALID: the kernel took the tag off
+            frame = frame[:12] + struct.pack("!HH", kind, tag) + frame[12:]
+        seen.append(frame.hex())
+print(json.dumps(seen))
+"""
+"""Frames that come to eth0, tags and all, behind XDP and before tc; a text in the last ends it."""
+SEND = """
+import json, socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+    wire.bind((sys.argv[1], 0))
+    print(json.dumps([wire.send(bytes.fromhex(one)) for one in sys.argv[2:]]))
+"""
+
+
+def strange_frames(outside: Outside, place: Place) -> dict[str, bytes]:
+    """What is no plain packet of a service, to one's address or to the node's."""
+    (shown,) = json.loads(outside.world.node.run("ip", "-j", "link", "show", "eth0").stdout)
+    link = Ether(dst=shown["address"], src="02:00:00:00:00:fe")
+    node, client = outside.world.node, outside.client
+    text = UDP(sport=4000, dport=80) / b"this is no service's"
+    v4 = {"src": client.ipv4, "dst": place.at.ipv4}
+    own = {"src": client.ipv4, "dst": node.ipv4}
+    v6 = IPv6(src=client.ipv6, dst=place.at.ipv6)
+    frames = {
+        "VLAN": link / Dot1Q(vlan=7) / IP(**v4) / text,
+        "VLAN, IPv6": link / Dot1Q(vlan=7) / v6 / text,
+        "two tags": link / Dot1AD(vlan=7) / Dot1Q(vlan=8) / IP(**v4) / text,
+        "IP options": link / IP(**own, options=[IPOption(b"\x94\x04\0\0")]) / text,
+        "a fragment": link / IP(**own, flags="MF", id=7) / text,
+        "a later one": link / IP(**own, frag=3, proto=17, id=7) / text,
+        "IPv6 options": link / IPv6(src=client.ipv6, dst=node.ipv6) / IPv6ExtHdrDestOpt() / text,
+        "SCTP": link / IP(**v4) / SCTP(sport=4000, dport=80) / b"this is no service's",
+        "GRE": link / IP(**v4, proto=47) / b"\0\0\x08\0 this is no service's",
+        "an experiment": Ether(dst=link.dst, src=link.src, type=0x88B5) / b"no service's at all",
+    }
+    return {name: bytes(frame) for name, frame in frames.items()}
+
+
+def test_what_is_no_services_passes_unharmed(outside: Outside, places: Places) -> None:
+    """VLAN tags, IP options, fragments, other protocols: each frame comes as it was sent."""
+    frames = strange_frames(outside, places["snat", "udp"]["balancer"])
+    sniffing = outside.world.node.spawn(
+        sys.executable, "-IS", "-c", SNIFF,
+        ready=lambda process: "ready" in process.output,
+    )  # fmt: skip
+    outside.world.cluster.router.python(SEND, "n1", *(frame.hex() for frame in frames.values()))
+    sniffing.wait()
+    came = {bytes.fromhex(one) for one in json.loads(sniffing.output.splitlines()[-1])}
+    assert {name for name, frame in frames.items() if frame not in came} == set()
 
 
 @FAMILY
