@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -29,12 +30,12 @@ from lb.tables import in_kernel
 from tests.bed import Agent, Cluster, Host, Node
 from tests.bed.agent import PROGRAMS
 from tests.bed.claim import NAMESPACES
-from tests.bed.watching import Probe
+from tests.bed.watching import Probe, unwatch, watch
 from tests.net.agreement import Answer, disagreement, is_telling
 
 ROWS = 4
 """Of one probe; all rows of it ask the same, but for the ports."""
-ROUTED = [ip_network("10.96.0.0/16"), ip_network("fd00:10:96::/112")]
+ROUTED = ("10.96.0.0/16", "fd00:10:96::/112")
 """Addresses of services whose way leads to n1, where any does."""
 SOME_PORT = 40000
 
@@ -83,10 +84,13 @@ class Oracle:
 
 
 class Witness:
-    """Watches the probes of a cluster. `agents` may grow meanwhile."""
+    """Watches the probes of a cluster. `agents` may grow; `routed` leads to n1 from outside."""
 
-    def __init__(self, cluster: Cluster, agents: Sequence[Agent]) -> None:
+    def __init__(
+        self, cluster: Cluster, agents: Sequence[Agent], routed: Iterable[str] = ROUTED
+    ) -> None:
         self._cluster, self._agents = cluster, agents
+        self._routed = [ip_network(one) for one in routed]
         self._oracles: dict[str, Oracle] = {}
         self._counted: dict[str, Counter[str]] = {}
         self._rows = 0
@@ -162,7 +166,7 @@ class Witness:
         to = ip_address(probe.address)
         for node in self._cluster.nodes:
             is_there = probe.address in node.addresses
-            is_there |= node.number == 1 and any(to in one for one in ROUTED)
+            is_there |= node.number == 1 and any(to in one for one in self._routed)
             if node is not home and is_there:
                 yield node
 
@@ -189,3 +193,17 @@ class Witness:
             with netns.entered(NAMESPACES / host.namespace):
                 self._cookies[host.name] = netns.cookie()
         return self._cookies[host.name]
+
+
+@contextmanager
+def witnessed(
+    cluster: Cluster, *agents: Agent, routed: Iterable[str] = ROUTED
+) -> Iterator[Witness]:
+    """Every probe of the cluster is held against explain meanwhile."""
+    witness = Witness(cluster, agents, routed)
+    watch(witness)
+    try:
+        yield witness
+    finally:
+        unwatch(witness)
+        witness.close()
