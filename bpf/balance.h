@@ -45,6 +45,12 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
+/* Which of a service's lists a packet may choose from. */
+static __always_inline __u32 view_of(const struct pkt *pkt, const struct frontend *frontend)
+{
+	return view_for(frontend, FROM_PODS, &pkt->ends.source);
+}
+
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
  * it. A datagram, or the first packet of a connection that has the ports of an earlier one, goes
  * to a backend that still serves. */
@@ -161,7 +167,7 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = view_of(frontend, FROM_PODS, &pkt->ends.source);
+	view = view_of(pkt, frontend);
 	if (!view_count(service->view[view])) {
 		*verdict = empty(ctx, pkt, id, service->view[view]);
 		return NULL;

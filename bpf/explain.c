@@ -47,7 +47,7 @@ int explain_frontend(struct __sk_buff *ctx)
 	question.type = frontend->type;
 	question.flags = frontend->flags;
 	question.service = frontend->service;
-	question.view = view_of(frontend, question.asker != ASKER_OUTSIDE, &question.source);
+	question.view = view_for(frontend, question.asker != ASKER_OUTSIDE, &question.source);
 	question.allowed = !(question.flags & FRONTEND_RANGES) ||
 			   in_ranges(question.service, &question.source);
 	return say(ctx, &question);

@@ -112,8 +112,8 @@ static __always_inline bool in_cidr(const struct addr *address, enum cidr_kind k
 
 /* Which of a service's lists a client may choose from. `is_inside`: its socket is seen, or its pod's
  * device. A pod of another node, known by its address, passes by an external policy likewise. */
-static __always_inline __u32 view_of(const struct frontend *frontend, bool is_inside,
-				     const struct addr *source)
+static __always_inline __u32 view_for(const struct frontend *frontend, bool is_inside,
+				      const struct addr *source)
 {
 	if (frontend->type == FRONTEND_CLUSTER_IP)
 		return VIEW_CLUSTER_IP;
