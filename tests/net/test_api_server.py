@@ -13,6 +13,7 @@ import pytest
 from tests.bed import Agent, BedError, Cluster, Manifests, Outcome, Process, curl, until
 from tests.bed.apievents import LIST
 from tests.bed.manifests import endpoint, endpoint_slice, node, port, service, slice_port
+from tests.net.witness import witnessed
 
 PORT = 6443
 ADDRESS, OTHER, THIRD = "10.96.0.10", "10.96.0.11", "10.96.0.12"
@@ -58,7 +59,8 @@ def api(one_node: Cluster, tmp_path: Path) -> Iterator[Api]:
 def agent(one_node: Cluster, api: Api) -> Iterator[Agent]:
     """An agent on n1, ready."""
     agent = one_node.nodes[0].agent(None, "--kubeconfig", str(api.kubeconfig))
-    yield agent
+    with witnessed(one_node, agent):
+        yield agent
     agent.stop()
     agent.tidegate("cleanup")
 
