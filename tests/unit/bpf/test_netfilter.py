@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pyroute2 import IPVSDest, IPVSService, NetlinkError
@@ -32,15 +31,10 @@ class Kernel:
     def __init__(self) -> None:
         self.servers = [*OWN, *OTHERS]
 
-    def __enter__(self) -> Kernel:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def service(self, command: str, service: Any = None) -> list[ipvsmsg]:
