@@ -19,7 +19,7 @@ def values(cluster: Cluster) -> dict[str, str]:
     return {name: value for name, _, value in lines if name != "nf_conntrack_count"}
 
 
-def test_init_only_does_it_too(one_node: Cluster, tmp_path: Path) -> None:
+def test_init_only_does_it_too(one_node: Cluster) -> None:
     """For an agent that may not write settings itself."""
     before = values(one_node)
     one_node.nodes[0].run("sh", "-c", f"echo 59 > {FOLDER}nf_conntrack_udp_timeout_stream")
