@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from bandwidth.annotations import Direction
 from bandwidth.pacing import terms
-from bandwidth.plan import Owner, Wanted, owner_of
+from bandwidth.plan import Owner, Wanted, is_cgroup, owner_of
 from bpf.kept import Elements, differences, key_of, put_back
 from bpf.layout import Limit, LimitState, Name, PodLimits
 from bpf.maps import Array, Hash
@@ -102,7 +102,6 @@ class Book:
         """Addresses lead to their limits; those that no longer should are removed."""
         numbers: dict[bytes, dict[Direction, int]] = {}
         for owner, one in wanted.items():
-            # A pod on the host's network has the node's addresses, which are not its own.
             for address in one.addresses if one.fault is None else ():
                 numbers.setdefault(address, {})[owner.direction] = self.held[owner].number
         after = {
@@ -113,6 +112,8 @@ class Book:
         new = {key: value for key, value in after.items() if self._pods.get(key) != value}
         if new:
             self._tables.pods.put(new)
+        if gone or new:
+            self._tables.limits.store_word(0, _STATE, any(map(is_cgroup, after)))
         self._tables.pods.remove(gone)
         self._pods = after
         return bool(gone or new)
@@ -193,6 +194,11 @@ def rows(tables: Tables) -> dict[Owner, tuple[int, int, Limit]]:
             number = int.from_bytes(key, "little")
             found[owner] = number, bits, Limit.unpack(tables.limits.read(number))
     return found
+
+
+def whose(value: bytes) -> Owner:
+    """The owner of a limit, by the entry of `names`. Raises ValueError."""
+    return _named(value)[0]
 
 
 def _name(owner: Owner, bits: int) -> bytes:

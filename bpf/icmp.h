@@ -129,6 +129,16 @@ static __always_inline bool rewrite_quote(struct packet_ctx *ctx, const struct p
 	return change_inner(ctx, odd->icmp + 2, sum, &sum);
 }
 
+/* One about no flow of this node's: perhaps its answers went past. */
+static __always_inline int receive_astray(struct __sk_buff *ctx, const struct pkt *pkt)
+{
+	if (ctx->cb[NOTE_WHENCE] == WHENCE_NODE)
+		return lose(ctx, pkt, 0, REASON_NOT_SERVED);
+	if (!FROM_PODS)
+		tails.call(ctx, TAIL_PASS);
+	return PACKET_NEXT;
+}
+
 /* An error that came in. About what this node sent on for the client, it goes to the client as
  * from the service, whose address it knows; about an answer, to the backend. */
 static __always_inline int receive_error(struct __sk_buff *ctx, const struct pkt *pkt,
@@ -148,7 +158,7 @@ static __always_inline int receive_error(struct __sk_buff *ctx, const struct pkt
 	} else {
 		flow = find_forth(&quote.back);
 		if (!flow)
-			return PACKET_NEXT;
+			return receive_astray(ctx, pkt);
 		if (!translate(&quote.back, flow, SIDE_CLIENT, &back))
 			return lose(ctx, pkt, 0, REASON_NO_ROUTE);
 		outer.destination = flow->backend;

@@ -76,7 +76,7 @@ int lb_out(struct __sk_buff *ctx)
 	return is_lost(&pkt) ? lose(ctx, &pkt, 0, REASON_UNALLOCATED) : PACKET_NEXT;
 }
 
-/* What is to be wrapped. */
+/* What is to be wrapped or marked. */
 int lb_dsr(struct __sk_buff *ctx)
 {
 	struct pkt pkt = {};
@@ -90,6 +90,32 @@ int lb_unwrap(struct __sk_buff *ctx)
 	int verdict;
 
 	return unwrap(ctx, &verdict) ? verdict : PACKET_NEXT;
+}
+
+/* TCP and UDP with a mark. */
+int lb_unmark(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+
+	return read_noted(ctx, &pkt) ? unmark(ctx, &pkt) : PACKET_NEXT;
+}
+
+/* Errors about what this node handed to another. */
+int lb_return(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct odd odd = {};
+
+	return read_odd(ctx, &pkt, &odd) ? return_error(ctx, &pkt, &odd) : PACKET_NEXT;
+}
+
+/* Errors about answers that went past this node. */
+int lb_pass(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct odd odd = {};
+
+	return read_odd(ctx, &pkt, &odd) ? pass_error(ctx, &pkt, &odd) : PACKET_NEXT;
 }
 
 /* What lb_out could not read. */

@@ -110,6 +110,12 @@ static __always_inline bool read_ports(struct packet_ctx *ctx, struct pkt *pkt)
 	return pkt->protocol == IPPROTO_UDP && end >= pkt->l4 + 8;
 }
 
+/* Options of IPv4? One of them may be another node's mark (mark.h). */
+static __always_inline bool has_options(const struct pkt *pkt)
+{
+	return pkt->v4 && pkt->l4 != ETH_HLEN + sizeof(struct iphdr);
+}
+
 /* False: nothing plain. `pkt` comes zeroed. */
 static __always_inline bool read_packet(struct packet_ctx *ctx, struct pkt *pkt)
 {

@@ -134,13 +134,15 @@ static __always_inline int balance_elsewhere(struct __sk_buff *ctx, const struct
 	return drop(REASON_NO_PORT);
 }
 
-/* What is needed to wrap a packet; beside all the rest it would not fit on the stack. */
+/* What is needed to hand a packet over; beside all the rest it would not fit on the stack. */
 struct wrapping {
 	struct bpf_fib_lookup fib;
 	struct ends to;
 	union {
 		struct iphdr v4;
 		struct ipv6hdr v6;
+		struct marked_v4 marked_v4;
+		struct marked_v6 marked_v6;
 	};
 };
 
@@ -159,23 +161,24 @@ static __always_inline struct wrapping *wrapping(const struct addr *from,
 	return room;
 }
 
-/* The way to the backend for the packet once it is wrapped (BPF_FIB_LKUP_RET_*). A packet put
+/* The way to the backend for the packet once it has grown (BPF_FIB_LKUP_RET_*). A packet put
  * together of many is cut to size when it leaves. */
-static __always_inline long way_for_wrapped(struct __sk_buff *ctx, const struct pkt *pkt,
-					    struct wrapping *room)
+static __always_inline long way_for_grown(struct __sk_buff *ctx, const struct pkt *pkt,
+					  struct wrapping *room, enum dispatch how)
 {
-	__u32 octets = is_merged(ctx) ? 0 : pkt->octets + outer_size(pkt);
+	__u32 octets = is_merged(ctx) ? 0 : pkt->octets + overhead(pkt, how);
 
 	return look_up_way(ctx, pkt, &room->to, octets, &room->fib);
 }
 
 /* Does the packet fit through that way? */
 static __always_inline bool fits(struct __sk_buff *ctx, const struct pkt *pkt,
-				 const struct addr *from, const struct backend *backend)
+				 const struct addr *from, const struct backend *backend,
+				 enum dispatch how)
 {
 	struct wrapping *room = wrapping(from, backend);
 
-	return room && way_for_wrapped(ctx, pkt, room) != BPF_FIB_LKUP_RET_FRAG_NEEDED;
+	return room && way_for_grown(ctx, pkt, room, how) != BPF_FIB_LKUP_RET_FRAG_NEEDED;
 }
 
 static __always_inline bool write_outer(struct __sk_buff *ctx, const struct pkt *pkt,
@@ -194,23 +197,50 @@ static __always_inline bool write_outer(struct __sk_buff *ctx, const struct pkt 
 	return store(ctx, ETH_HLEN, &room->v6, sizeof(room->v6));
 }
 
-/* Wraps the packet for the backend's node and sends it. */
-static __always_inline int wrap(struct __sk_buff *ctx, const struct pkt *pkt,
-				const struct addr *from, const struct backend *backend, __u32 id)
+/* Datagrams put together of many stay as long as each of them is. */
+static __always_inline bool write_mark(struct __sk_buff *ctx, const struct pkt *pkt,
+				       const struct backend *backend, struct wrapping *room)
+{
+	__u64 flags = pkt->protocol == IPPROTO_TCP ? 0 : BPF_F_ADJ_ROOM_FIXED_GSO;
+
+	room->to.source_port = pkt->ends.source_port;
+	room->to.destination_port = backend->port;
+	if (!rewrite(ctx, pkt, &room->to) ||
+	    bpf_skb_adjust_room(ctx, mark_size(pkt->v4), BPF_ADJ_ROOM_NET, flags))
+		return false;
+	if (pkt->v4) {
+		if (!load(ctx, ETH_HLEN, &room->marked_v4.ip, sizeof(room->marked_v4.ip)))
+			return false;
+		mark_v4(&room->marked_v4, &pkt->ends);
+		return store(ctx, ETH_HLEN, &room->marked_v4, sizeof(room->marked_v4));
+	}
+	if (!load(ctx, ETH_HLEN, &room->marked_v6.ip, sizeof(room->marked_v6.ip)))
+		return false;
+	mark_v6(&room->marked_v6, &pkt->ends);
+	return store(ctx, ETH_HLEN, &room->marked_v6, sizeof(room->marked_v6));
+}
+
+/* Wraps or marks the packet for the backend's node and sends it. */
+static __always_inline int hand_over(struct __sk_buff *ctx, const struct pkt *pkt,
+				     const struct addr *from, const struct backend *backend,
+				     __u32 id, enum dispatch how)
 {
 	struct wrapping *room = wrapping(from, backend);
 	long answer;
 
 	if (pkt->hops <= 1)
 		return decline(ctx, REASON_HOP_LIMIT);
-	answer = room ? way_for_wrapped(ctx, pkt, room) : BPF_FIB_LKUP_RET_UNREACHABLE;
+	answer = room ? way_for_grown(ctx, pkt, room, how) : BPF_FIB_LKUP_RET_UNREACHABLE;
 	if (room && answer == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-		ctx->cb[NOTE_MTU] = room->fib.mtu_result - outer_size(pkt);
+		ctx->cb[NOTE_MTU] = room->fib.mtu_result - overhead(pkt, how);
 		return decline(ctx, REASON_TOO_BIG);
 	}
 	if (!room || !is_way(answer))
 		return lose(ctx, pkt, 0, REASON_NO_ROUTE);
-	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, room))
+	if (!count_hop(ctx, pkt))
+		return lose(ctx, pkt, 0, REASON_REWRITE);
+	if (how == DISPATCH_OPT ? !write_mark(ctx, pkt, backend, room)
+				: !write_outer(ctx, pkt, from, backend, room))
 		return lose(ctx, pkt, 0, REASON_REWRITE);
 	return redirect_to_neighbour(room->fib.ifindex, NULL, 0, 0);
 }

@@ -49,6 +49,24 @@ static __always_inline bool replace_v4(struct xdp_md *ctx, const struct pkt *pkt
 	return true;
 }
 
+/* May its checksum still be the sum of the pseudo header alone, which the sending device was to
+ * finish (CHECKSUM_PARTIAL)? XDP is not told, and a frame that it sends has no place to say so:
+ * such a packet is for tc. A whole one looks like it once in 2^16, and is well served there. */
+static __always_inline bool is_unfinished(struct xdp_md *ctx, const struct pkt *pkt)
+{
+	__u32 at = pkt->l4 + (pkt->protocol == IPPROTO_UDP ? 6 : 16);
+	struct device *device = find_device(pkt->device);
+	__u16 *sum = reach(ctx, at, sizeof(*sum));
+	__s64 pseudo;
+
+	if (!device || !(device->flags & DEVICE_VIRTUAL) || !sum)
+		return false;
+	pseudo = bpf_csum_diff(NULL, 0, (__be32 *)&pkt->ends.source, 32,
+			       bpf_htons(pkt->octets + ETH_HLEN - pkt->l4) +
+				       bpf_htons(pkt->protocol));
+	return pseudo >= 0 && *sum == fold(pseudo);
+}
+
 /* True: the packet has these ends now. False: it may be half done, and must not go on. */
 static __always_inline bool rewrite(struct xdp_md *ctx, const struct pkt *pkt, struct ends *to)
 {
@@ -127,7 +145,7 @@ static __always_inline int forward(struct xdp_md *ctx, const struct pkt *pkt, st
 	struct bpf_fib_lookup fib = {};
 	long answer;
 
-	if (pkt->hops <= 1)
+	if (pkt->hops <= 1 || is_unfinished(ctx, pkt))
 		return PACKET_NEXT;
 	answer = look_up_way(ctx, pkt, to, pkt->octets, &fib);
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !can_send(pkt, fib.ifindex))
@@ -143,7 +161,7 @@ static __always_inline int begin_elsewhere(struct xdp_md *ctx, const struct pkt 
 	return PACKET_NEXT;
 }
 
-/* Never called: XDP wraps in its one program. */
+/* Never called: XDP hands over in its one program. */
 static __always_inline int balance_elsewhere(struct xdp_md *ctx, const struct pkt *pkt)
 {
 	return PACKET_NEXT;
@@ -178,15 +196,13 @@ static __always_inline struct hop *find_hop(struct xdp_md *ctx, const struct pkt
 	return hop;
 }
 
-/* The frame begins anew, with the outer header in it. */
-static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pkt,
-					const struct addr *from, const struct backend *backend,
-					const struct hop *hop)
+/* The frame begins anew, so many octets before. */
+static __always_inline bool begin_anew(struct xdp_md *ctx, const struct pkt *pkt,
+				       const struct hop *hop, int octets)
 {
 	struct ethhdr *frame;
-	void *outer;
 
-	if (bpf_xdp_adjust_head(ctx, -(int)outer_size(pkt)))
+	if (bpf_xdp_adjust_head(ctx, -octets))
 		return false;
 	frame = reach(ctx, 0, sizeof(*frame));
 	if (!frame)
@@ -194,6 +210,18 @@ static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pk
 	__builtin_memcpy(frame->h_dest, hop->destination, ETH_ALEN);
 	__builtin_memcpy(frame->h_source, hop->source, ETH_ALEN);
 	frame->h_proto = bpf_htons(pkt->v4 ? ETH_P_IP : ETH_P_IPV6);
+	return true;
+}
+
+/* With the outer header in it. */
+static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pkt,
+					const struct addr *from, const struct backend *backend,
+					const struct hop *hop)
+{
+	void *outer;
+
+	if (!begin_anew(ctx, pkt, hop, outer_size(pkt)))
+		return false;
 	if (pkt->v4) {
 		outer = reach(ctx, ETH_HLEN, sizeof(struct iphdr));
 		if (outer)
@@ -206,18 +234,51 @@ static __always_inline bool write_outer(struct xdp_md *ctx, const struct pkt *pk
 	return outer;
 }
 
-/* Wraps the packet for the backend's node and sends it; what stands in the way is for tc. */
-static __always_inline int wrap(struct xdp_md *ctx, const struct pkt *pkt, const struct addr *from,
-				const struct backend *backend, __u32 id)
+/* With the header of the packet before the mark. */
+static __always_inline bool write_mark(struct xdp_md *ctx, const struct pkt *pkt,
+				       const struct addr *from, const struct backend *backend,
+				       const struct hop *hop)
+{
+	struct marked_v6 v6;
+	struct marked_v4 v4;
+	struct ends to;
+
+	to.source = *from;
+	to.source_port = pkt->ends.source_port;
+	to.destination = backend->address;
+	to.destination_port = backend->port;
+	if (!rewrite(ctx, pkt, &to))
+		return false;
+	if (pkt->v4) {
+		if (!load(ctx, ETH_HLEN, &v4.ip, sizeof(v4.ip)))
+			return false;
+		mark_v4(&v4, &pkt->ends);
+		return begin_anew(ctx, pkt, hop, sizeof(v4.mark)) &&
+		       store(ctx, ETH_HLEN, &v4, sizeof(v4));
+	}
+	if (!load(ctx, ETH_HLEN, &v6.ip, sizeof(v6.ip)))
+		return false;
+	mark_v6(&v6, &pkt->ends);
+	return begin_anew(ctx, pkt, hop, sizeof(v6.mark)) && store(ctx, ETH_HLEN, &v6, sizeof(v6));
+}
+
+/* Wraps or marks the packet for the backend's node and sends it; what stands in the way is for
+ * tc. */
+static __always_inline int hand_over(struct xdp_md *ctx, const struct pkt *pkt,
+				     const struct addr *from, const struct backend *backend,
+				     __u32 id, enum dispatch how)
 {
 	struct hop *hop;
 
-	if (pkt->hops <= 1)
+	if (pkt->hops <= 1 || is_unfinished(ctx, pkt))
 		return PACKET_NEXT;
 	hop = find_hop(ctx, pkt, from, backend, id);
-	if (!hop || pkt->octets + outer_size(pkt) > hop->octets)
+	if (!hop || pkt->octets + overhead(pkt, how) > hop->octets)
 		return PACKET_NEXT;
-	if (!count_hop(ctx, pkt) || !write_outer(ctx, pkt, from, backend, hop))
+	if (!count_hop(ctx, pkt))
+		return lose(ctx, pkt, 0, REASON_REWRITE);
+	if (how == DISPATCH_OPT ? !write_mark(ctx, pkt, from, backend, hop)
+				: !write_outer(ctx, pkt, from, backend, hop))
 		return lose(ctx, pkt, 0, REASON_REWRITE);
 	if (hop->device == pkt->device && returns(pkt))
 		return XDP_TX;
@@ -226,7 +287,7 @@ static __always_inline int wrap(struct xdp_md *ctx, const struct pkt *pkt, const
 
 /* Is there a way for a packet that will not fit? XDP leaves that to tc, too. */
 static __always_inline bool fits(struct xdp_md *ctx, const struct pkt *pkt, const struct addr *from,
-				 const struct backend *backend)
+				 const struct backend *backend, enum dispatch how)
 {
 	return true;
 }

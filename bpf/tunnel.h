@@ -6,13 +6,25 @@
 #ifndef TIDEGATE_TUNNEL_H
 #define TIDEGATE_TUNNEL_H
 
-#include "packet.h"
+#include "mark.h"
 
 #define OUTER_HOPS 64
+
+/* How a packet is handed to a backend's node: wrapped, or marked (mark.h). */
+enum dispatch {
+	DISPATCH_IPIP = 0,
+	DISPATCH_OPT = 1,
+};
 
 static __always_inline __u32 outer_size(const struct pkt *pkt)
 {
 	return pkt->v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
+
+/* Octets that a packet grows by. */
+static __always_inline __u32 overhead(const struct pkt *pkt, enum dispatch how)
+{
+	return how == DISPATCH_OPT ? mark_size(pkt->v4) : outer_size(pkt);
 }
 
 static __always_inline void wrap_v4(struct iphdr *ip, const struct pkt *pkt,

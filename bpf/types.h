@@ -30,6 +30,7 @@ enum frontend_type {
 enum frontend_flag {
 	FRONTEND_RANGES = 1, /* only sources in `ranges` may come in */
 	FRONTEND_DSR = 2,    /* backends of other nodes answer the client themselves */
+	FRONTEND_OPT = 4,    /* they hear of it by an IP option, and not by a second header */
 };
 
 struct frontend_key {
@@ -190,6 +191,8 @@ struct cidr {
 struct node {
 	__u64 netns;        /* cookie of the node's own network namespace */
 	struct addr v4, v6; /* its primary addresses; unspecified: it has none of that family */
+	__u32 first_port;   /* all ports of SCOPE_NODE lie from here */
+	__u32 last_port;    /* to here */
 };
 
 enum peer_flag {
@@ -226,6 +229,7 @@ enum device_flag {
 	DEVICE_SENDS = 2,    /* native XDP of other devices can, too */
 	DEVICE_RETURNS = 4,  /* native XDP sends back what came from it (XDP_TX) */
 	DEVICE_GENERIC = 8,  /* XDP is generic here */
+	DEVICE_VIRTUAL = 16, /* what comes may carry checksums that nobody finished yet */
 };
 
 /* A device as XDP knows it, by its index. */
@@ -239,7 +243,7 @@ struct device {
 enum forwarding {
 	FORWARDING_LOCAL = 0, /* backend or client are of this node: only the destination changes */
 	FORWARDING_SNAT = 1,  /* both ends rewritten; the answers come back through this node */
-	FORWARDING_DSR = 2,   /* wrapped for the backend's node, which answers the client itself */
+	FORWARDING_DSR = 2,   /* handed to the backend's node, which answers the client itself */
 };
 
 enum flow_state {
@@ -382,6 +386,7 @@ enum reason {
 	REASON_ANSWER_LIMIT = 13, /* dropped in silence: more refusals a second than are answered */
 	REASON_FRAGMENT = 14,     /* dropped: a fragment that came before its packet's first one */
 	REASON_BANDWIDTH = 15,    /* dropped: a pod's queue at its bandwidth limit is full */
+	REASON_STRANGER = 16,     /* dropped: handed over for a service by no node of the cluster */
 };
 
 struct reason_count {

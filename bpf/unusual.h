@@ -6,8 +6,10 @@
 
 #include "balance.h"
 #include "odd.h"
+#include "unmark.h"
 #include "unwrap.h"
 #include "answer.h"
+#include "astray.h"
 #include "fragment.h"
 #include "icmp.h"
 #include "ping.h"
@@ -25,7 +27,13 @@ int lb_odd_in(struct __sk_buff *ctx)
 	if (!read_odd(ctx, &pkt, &odd))
 		return PACKET_NEXT;
 	if (odd.icmp) {
+		ctx->cb[NOTE_WHENCE] = WHENCE_OUTSIDE;
 		tails.call(ctx, TAIL_ICMP);
+		return PACKET_NEXT;
+	}
+	if (!FROM_PODS && odd.part == PART_WHOLE && has_mark(ctx, ETH_HLEN, pkt.v4)) {
+		note(ctx, &pkt);
+		tails.call(ctx, TAIL_UNMARK);
 		return PACKET_NEXT;
 	}
 	if (odd.part == PART_LATER && !find_ports(&pkt, &odd))
@@ -87,8 +95,13 @@ int lb_icmp(struct __sk_buff *ctx)
 
 	if (!read_odd(ctx, &pkt, &odd))
 		return PACKET_NEXT;
-	if (is_icmp_error(&pkt, &odd))
+	if (is_icmp_error(&pkt, &odd)) {
+		if (!FROM_PODS && quotes_handed(ctx, odd.icmp + ICMP_HEADER, pkt.v4)) {
+			tails.call(ctx, TAIL_RETURN);
+			return PACKET_NEXT;
+		}
 		return receive_error(ctx, &pkt, &odd);
+	}
 	return is_echo_request(&pkt, &odd) ? receive_ping(ctx, &pkt, &odd) : PACKET_NEXT;
 }
 

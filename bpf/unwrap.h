@@ -19,6 +19,16 @@ static __always_inline bool is_tunnel(struct __sk_buff *ctx)
 	       next == IPPROTO_IPV6;
 }
 
+/* An error about an answer of a backend of this node? */
+static __always_inline bool is_icmp(struct __sk_buff *ctx)
+{
+	__u8 next = 0;
+
+	if (kind_of(ctx) == bpf_htons(ETH_P_IP))
+		return load(ctx, ETH_HLEN + 9, &next, 1) && next == PROTO_ICMP;
+	return load(ctx, ETH_HLEN + 6, &next, 1) && next == PROTO_ICMP6;
+}
+
 /* The node that wrapped a packet, and the backend that it is for. False: it is not wrapped. */
 static __always_inline bool read_outer(struct __sk_buff *ctx, struct addr *from,
 				       struct backend *backend)
@@ -110,6 +120,10 @@ static __always_inline bool unwrap(struct __sk_buff *ctx, int *verdict)
 	if (bpf_skb_adjust_room(ctx, -room, BPF_ADJ_ROOM_MAC, 0)) {
 		*verdict = drop(REASON_REWRITE);
 		return true;
+	}
+	if (is_icmp(ctx)) {
+		ctx->cb[NOTE_WHENCE] = WHENCE_NODE;
+		tails.call(ctx, TAIL_ICMP);
 	}
 	frontend = read_packet(ctx, &pkt) ? served(&pkt) : NULL;
 	if (!frontend) {

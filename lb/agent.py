@@ -101,7 +101,7 @@ class Agent:
         path = self._pins.find_map("connected")
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
         identity = Identity(self._pins.open_array("node"), netns.cookie())
-        identity.update(settings.node_ips)
+        identity.update(settings.node_ips, reconciler.frontends.node_ports)
         cidrs = Cidrs(self._pins.open_hash("cidrs"))
         self.controller = Controller(
             settings,
@@ -215,8 +215,18 @@ class Agent:
                 attach(hook, programs[SOCK], self._pins.links, settings.cgroup)
             except OSError as error:
                 raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
-        self._pins.sweep([*programs.values(), self._bandwidth.programs], settings.sizes)
         self._attached = True
+
+    def _sweep(self) -> None:
+        """What an agent before left goes once none of it is in force: programs of devices, too.
+
+        Until then they need their tables of tail calls, which the kernel empties with the pin.
+        """
+        used = [*self._ground.programs.values(), *self._bandwidth.folders]
+        try:
+            self._pins.sweep(used, self._settings.sizes)
+        except OSError as error:
+            log.warning("could not remove what is no longer used: %s", error)
 
     def _attach_guard(self) -> None:
         """Called before anything is to be dropped in silence. Raises OSError."""
@@ -274,6 +284,7 @@ class Agent:
             return
         self._await_synced()
         self._bandwidth.start()
+        self._sweep()
         self._reaper.give(Work(everywhere=True))
         self._healer.start()
         if self._settings.takes_over:
@@ -336,6 +347,7 @@ class Agent:
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
             "bandwidth": self._bandwidth.feature(),
+            **self._bandwidth.bbr.feature(),
             **self._conntrack,
         }
 

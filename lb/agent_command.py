@@ -32,13 +32,14 @@ from lb.kubeproxy.effective import Effective, effective
 from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, LOGGING
 from lb.kubeproxy.settings import settings as of_configuration
 from lb.letterbox import reading
-from lb.model import Algorithm, Way
+from lb.model import Algorithm, Dispatch, Way
 from lb.options import (
     API_SOCKET,
     BPFFS,
     CGROUP,
     HOST_PORTS,
     PROGRAM_CACHE,
+    bandwidth_flags,
     default_cgroup,
     kube_proxy_flags,
     optional_value,
@@ -48,23 +49,10 @@ from lb.tables import SIZES
 
 _PATH = click.Path(path_type=Path)
 
-LATER = {
-    "dsr_dispatch": "ipip",
-}  # fmt: skip
-"""Flags of the contract that this version takes and has no use for yet; each says so when given."""
-
-
 KUBERNETES = "1.36"
 """The version of Kubernetes whose kube-proxy is followed."""
 
 log = logging.getLogger("tidegate")
-
-
-def _later(function: Any) -> Any:
-    for name, default in reversed(LATER.items()):
-        flag = "--" + name.replace("_", "-")
-        function = click.option(flag, default=default, hidden=True)(function)
-    return function
 
 
 @click.command(cls=Command)
@@ -123,6 +111,14 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="To backends of other nodes: in this node's name, or so that they answer the client "
     "themselves; hybrid does that for TCP.",
+)
+@click.option(
+    "--dsr-dispatch",
+    type=click.Choice([one.value for one in Dispatch]),
+    default=Dispatch.IPIP.value,
+    show_default=True,
+    help="Where backends answer the client themselves, their node hears what was asked by a "
+    "second IP header, or by an IP option.",
 )
 @PROGRAM_CACHE
 @click.option(
@@ -217,20 +213,7 @@ def _later(function: Any) -> Any:
     show_default=True,
     help="Bandwidth limits of pods of this node, by direction.",
 )
-@click.option(
-    "--bandwidth",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
-)
-@click.option(
-    "--bandwidth-scope",
-    type=click.Choice(["node", "all"]),
-    default="node",
-    show_default=True,
-    help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
-)
+@bandwidth_flags
 @HOST_PORTS
 @kube_proxy_flags
 @optional_value(
@@ -241,7 +224,6 @@ def _later(function: Any) -> Any:
 @click.version_option(
     __version__, message=f"Tidegate %(version)s, in place of kube-proxy {KUBERNETES}"
 )
-@_later
 @click.pass_context
 def agent(context: click.Context, /, **flags: Any) -> None:
     """Serve this node until told to stop; the data path stays when the agent goes.
@@ -255,9 +237,6 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         logs.set_up(found.configuration.logging.format, found.configuration.logging.verbosity)
         for line in found.lines:
             log.warning("%s", line)
-        for name in LATER:
-            if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-                log.warning("--%s has no use in this version yet", name.replace("_", "-"))
         if flags["write_config_to"] is not None:
             _write(flags["write_config_to"], encode.text(found.configuration))
         elif flags["cleanup"]:
@@ -338,6 +317,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         devices=tuple(part.strip() for part in flags["devices"].split(",") if part.strip()),
         pod_devices=pod_devices(flags["pod_devices"]),
         forwarding=Way(flags["forwarding"]),
+        dispatch=Dispatch(flags["dsr_dispatch"]),
         xdp=flags["xdp"],
         algorithm=Algorithm(flags["algorithm"]),
         cgroup=cgroup,
@@ -352,6 +332,7 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         host_ports=flags["host_ports"],
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
+        pod_bbr=flags["pod_bbr"] == "on",
         sizes=table_sizes(sizes),
         **part,
     )

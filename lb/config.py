@@ -17,7 +17,7 @@ import msgspec
 from lb.address import Address, family, parse, show
 from lb.errors import BadInput
 from lb.local import Detection
-from lb.model import Algorithm, Way
+from lb.model import Algorithm, Dispatch, Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
@@ -104,6 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of the names of devices that lead to pods, or `auto`; empty: none."""
     forwarding: Way = Way.SNAT
     """How a backend of another node is reached, where the service does not say."""
+    dispatch: Dispatch = Dispatch.IPIP
+    """How DSR tells that node what was asked."""
     xdp: str = "auto"
     """`auto`, `native`, `generic` or `off`."""
     algorithm: Algorithm = Algorithm.MAGLEV
@@ -122,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth: str = "off"
     """Pod bandwidth limits: auto, on, off."""
     bandwidth_scope: str = "node"
+    pod_bbr: bool = False
     """What they hold for: `node`, what leaves it; `all`, also between its pods."""
     sizes: dict[str, int] = msgspec.field(default_factory=lambda: table_sizes({}))
     """Length of each table in entries; of slots in lines of 16, of rings in pairs."""

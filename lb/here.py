@@ -144,11 +144,14 @@ class Identity:
         self._table, self._netns = table, netns
         self._wanted = b""
 
-    def update(self, primary: Collection[Address]) -> None:
-        """Make the table say so; zeros where a family has no address. Raises OSError."""
+    def update(self, primary: Collection[Address], node_ports: range) -> None:
+        """Make the table say so; zeros where a family has no address. Raises OSError.
+
+        `node_ports` holds all that frontends have. Where it comes late, XDP leaves them to tc.
+        """
         own = {family(address): bytes(address) for address in primary}
         v4, v6 = (own.get(one, bytes(16)) for one in (Family.IPV4, Family.IPV6))
-        self._wanted = Node(self._netns, v4, v6).pack()
+        self._wanted = Node(self._netns, v4, v6, node_ports.start, node_ports.stop - 1).pack()
         self.mend()
 
     def mend(self) -> bool:

@@ -79,6 +79,15 @@ class Way(StrEnum):
     """DSR for TCP."""
 
 
+class Dispatch(StrEnum):
+    """How DSR tells the backend's node what was asked: `--dsr-dispatch`."""
+
+    IPIP = "ipip"
+    """A second IP header around the packet."""
+    OPT = "opt"
+    """An IPv4 option, or an IPv6 destination option."""
+
+
 class ServicePort(msgspec.Struct, frozen=True, gc=False):
     """`spec.ports[]`. `node_port` 0: none."""
 
@@ -110,6 +119,8 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     """None: as the node's own flag says."""
     weights: Weights = {}
     forwarding: Way | None = None
+    """None: as the node has it."""
+    dispatch: Dispatch | None = None
     """None: as the node has it."""
     annotations: Mapping[str, str] = {}
     """Only those with the prefix `tidegate.io/`."""
@@ -231,6 +242,8 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     egress: str | None = None
     """The text of its annotation, whatever it is; None: it has none."""
     ingress: str | None = None
+    uid: str = ""
+    """By which the kubelet names its cgroup."""
     host_ports: tuple[HostPort, ...] = ()
     """Of its containers; meaningless where `host_network`."""
 

@@ -102,3 +102,36 @@ def default_cgroup(given: Path | None, *, required: bool) -> Path | None:
         if required:
             raise
         return None
+
+
+_BANDWIDTH = (
+    click.option(
+        "--bandwidth",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        show_default=True,
+        help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
+    ),
+    click.option(
+        "--bandwidth-scope",
+        type=click.Choice(["node", "all"]),
+        default="node",
+        show_default=True,
+        help="What egress limits hold for: what leaves the node, or also what goes to its own "
+        "pods.",
+    ),
+    click.option(
+        "--pod-bbr",
+        type=click.Choice(["on", "off"]),
+        default="off",
+        show_default=True,
+        help="BBR for the TCP connections of pods that begin from now on.",
+    ),
+)
+
+
+def bandwidth_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of pods' bandwidth."""
+    for option in reversed(_BANDWIDTH):
+        command = option(command)
+    return command

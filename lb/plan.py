@@ -26,6 +26,7 @@ from lb.address import ANY, Address, Family, Prefix, family
 from lb.eligible import Candidate, Selection, candidates, select
 from lb.model import (
     Algorithm,
+    Dispatch,
     EndpointSlice,
     Policy,
     PortName,
@@ -59,6 +60,8 @@ class Here(msgspec.Struct, frozen=True):
     """Of services that name none."""
     forwarding: Way = Way.SNAT
     """How a backend of another node is reached, where the service does not say."""
+    dispatch: Dispatch = Dispatch.IPIP
+    """How DSR tells its node what was asked, where the service does not say."""
 
 
 class Frontend(NamedTuple):
@@ -136,7 +139,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - the coordinates of a unit
     here: Here,
 ) -> Plan:
     ranges = _ranges(service, which, here)
-    flags = FrontendFlag.DSR if _is_dsr(service, port.protocol, here) else 0
+    flags = _way(service, port.protocol, here)
     frontends = _frontends(service, port, which, cluster_ip, flags, limited=bool(ranges))
     found = candidates(slices, port.name, port.protocol, which)
     chosen = select(found, node=here.name, zone=here.zone)
@@ -176,9 +179,13 @@ def _weighed(
     )
 
 
-def _is_dsr(service: Service, protocol: Protocol, here: Here) -> bool:
+def _way(service: Service, protocol: Protocol, here: Here) -> int:
+    """Flags (`FrontendFlag`) of how its backends of other nodes are reached."""
     way = service.forwarding or here.forwarding
-    return way is Way.DSR or (way is Way.HYBRID and protocol is Protocol.TCP)
+    if way is Way.SNAT or (way is Way.HYBRID and protocol is not Protocol.TCP):
+        return 0
+    is_opt = (service.dispatch or here.dispatch) is Dispatch.OPT
+    return FrontendFlag.DSR | (FrontendFlag.OPT if is_opt else 0)
 
 
 def _frontends(  # noqa: PLR0913

@@ -22,6 +22,7 @@ REASONS = {
     "answer_limit": "dropped in silence: more refusals a second than are answered",
     "fragment": "dropped: a fragment that came before its packet's first one",
     "bandwidth": "dropped: a pod's queue at its bandwidth limit is full",
+    "stranger": "dropped: handed over for a service by no node of the cluster",
 }
 """What each reason means, as bpf/types.h and the README say it."""
 

@@ -35,7 +35,8 @@ def entry(link: Link, mode: Mode | None) -> Device:
 
     A driver that runs the program can send back what came, but a veth, which lets it lie until
     its next packet (see `rewrite_xdp.h`); it takes redirected frames, while its other end
-    listens in the way that XDP needs.
+    listens in the way that XDP needs. A veth hands over what a process of this machine sent, with
+    checksums that nobody finished; generic XDP sees what any virtual driver or GRO left so.
     """
     flags = 0
     if link.is_ethernet:
@@ -46,6 +47,8 @@ def entry(link: Link, mode: Mode | None) -> Device:
         flags |= DeviceFlag.RETURNS
     if mode is Mode.GENERIC:
         flags |= DeviceFlag.GENERIC
+    if link.is_veth or mode is Mode.GENERIC:
+        flags |= DeviceFlag.VIRTUAL
     return Device(link.mac, flags)
 
 

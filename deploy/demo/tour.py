@@ -135,6 +135,10 @@ def _direct(stage: Stage) -> Iterator[Try]:
               lambda: _whom(client, "[2001:db8:113::46]"))  # fmt: skip
     yield Try("whom curl sees there", "client outside", "203.0.113.46:80",
               lambda: peer(client, "203.0.113.46"))  # fmt: skip
+    yield Try("VIP by DSR, by an IP option", "client outside", "the client itself",
+              lambda: _whom(client, "203.0.113.47"))  # fmt: skip
+    yield Try("the same in IPv6", "client outside", "the client itself",
+              lambda: _whom(client, "[2001:db8:113::47]"))  # fmt: skip
     yield Try("8 MB from it, seen by n1", "device of n1", "not even a tenth",
               lambda: _bypass(stage))  # fmt: skip
 

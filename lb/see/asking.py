@@ -53,7 +53,8 @@ def explaining(bpffs: Path, api_socket: Path, kept: Path | None) -> Iterator[Exp
     try:
         tables, who = in_kernel(pins), names(pins, bpffs, api_socket)
         with trial(pins, kept) as run:
-            yield Explainer(pins, tables, who, run, cgroup_of(bpffs, api_socket))
+            run.remember()
+            yield Explainer(tables, who, run, cgroup_of(bpffs, api_socket))
     except (OSError, CompileError, NetlinkError) as error:
         said = getattr(error, "strerror", None) or error
         raise KernelRefused(

@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 from lb.address import MAPPED, Address, Family, family
 from lb.errors import BadInput
-from lb.model import Protocol
+from lb.model import Dispatch, Protocol
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _IPV4_IN, _IPV6_IN = 4, 41  # IPPROTO_IPIP, IPPROTO_IPV6
+_MARKED, _MARK_V4 = 0x48, b"\x9e\x0c"
+"""The first octet of an IPv4 header with a mark, and how that begins (bpf/mark.h)."""
+_OPTIONS, _MARK_V6 = 60, b"\x04\x5e\x24"
 _NEIGHBOUR = bytes.fromhex("02000000fe01")
 _SYN = 2
 _ETHER, _TCP, _UDP = 14, 20, 8
@@ -83,22 +86,31 @@ def read(frame: bytes) -> Ends | None:
 
 
 class Wrapped(NamedTuple):
-    """The outer header of a packet that is handed to a backend's node (bpf/tunnel.h)."""
+    """Where a packet that is handed to a backend's node goes (bpf/tunnel.h, bpf/mark.h)."""
 
     source: Address
     backend: Address
     port: int
+    dispatch: Dispatch
 
 
 def wrapped(frame: bytes) -> Wrapped | None:
-    """IP in IP of one family (RFC 2003, RFC 2473); None: it is none."""
+    """IP in IP of one family (RFC 2003, RFC 2473), or a packet with a mark; None: it is neither."""
     kind = int.from_bytes(frame[12:14])
-    if kind == _IPV4 and len(frame) >= _ETHER + 20 and frame[_ETHER + 9] == _IPV4_IN:
+    if kind == _IPV4 and len(frame) >= _ETHER + 36:
         source, backend = (Address(MAPPED + frame[i : i + 4]) for i in (26, 30))
-        return Wrapped(source, backend, int.from_bytes(frame[18:20]))
-    if kind == _IPV6 and len(frame) >= _ETHER + 40 and frame[_ETHER + 6] == _IPV6_IN:
+        if frame[_ETHER + 9] == _IPV4_IN:
+            return Wrapped(source, backend, int.from_bytes(frame[18:20]), Dispatch.IPIP)
+        if frame[_ETHER] == _MARKED and frame[_ETHER + 20 : _ETHER + 22] == _MARK_V4:
+            port = int.from_bytes(frame[_ETHER + 34 : _ETHER + 36])
+            return Wrapped(source, backend, port, Dispatch.OPT)
+    if kind == _IPV6 and len(frame) >= _ETHER + 84:
         source, backend = (Address(frame[i : i + 16]) for i in (22, 38))
-        return Wrapped(source, backend, int.from_bytes(frame[16:18]))
+        if frame[_ETHER + 6] == _IPV6_IN:
+            return Wrapped(source, backend, int.from_bytes(frame[16:18]), Dispatch.IPIP)
+        if frame[_ETHER + 6] == _OPTIONS and frame[_ETHER + 41 : _ETHER + 44] == _MARK_V6:
+            port = int.from_bytes(frame[_ETHER + 82 : _ETHER + 84])
+            return Wrapped(source, backend, port, Dispatch.OPT)
     return None
 
 

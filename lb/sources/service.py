@@ -7,20 +7,22 @@ note. Where a wrong value could only be guessed at, the API's default stands in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TypeVar
 
 from msgspec import UNSET
 
 from lb.address import Address, Family, Prefix, family
-from lb.model import Policy, Protocol, Service, ServiceName, ServicePort, Way
+from lb.model import Dispatch, Policy, Protocol, Service, ServiceName, ServicePort, Way
 from lb.sources import objects
 from lb.sources.annotations import PREFIX, algorithm, weights
 from lb.sources.notes import ANNOTATION, Notes, brief
 
 C = TypeVar("C", bound=Enum)
+W = TypeVar("W", bound=StrEnum)
 
 FORWARDING = PREFIX + "forwarding"
+DISPATCH = PREFIX + "dsr-dispatch"
 LONGEST_ANNOTATION = 256 * 1024
 """Characters; Kubernetes allows no more for all annotations of an object together."""
 DEFAULT_AFFINITY, LONGEST_AFFINITY = 10800, 86400
@@ -82,7 +84,8 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
             if spec.type == "LoadBalancer" and external_policy is Policy.LOCAL
             else 0
         ),
-        forwarding=_forwarding(item.metadata.annotations or {}, notes),
+        forwarding=_word(Way, FORWARDING, item.metadata.annotations or {}, notes),
+        dispatch=_word(Dispatch, DISPATCH, item.metadata.annotations or {}, notes),
         algorithm=algorithm(annotations, notes),
         weights=weights(annotations, notes),
         annotations=annotations,
@@ -207,15 +210,17 @@ def _health_check_node_port(number: int | None, notes: Notes) -> int:
     return (notes.port("spec.healthCheckNodePort", number) or 0) if number else 0
 
 
-def _forwarding(annotations: Mapping[str, str | None], notes: Notes) -> Way | None:
-    """How its backends on other nodes are reached; None: as the node has it."""
-    value = annotations.get(FORWARDING)
+def _word(
+    words: type[W], name: str, annotations: Mapping[str, str | None], notes: Notes
+) -> W | None:
+    """What an annotation says; None: as the node has it."""
+    value = annotations.get(name)
     if value is None:
         return None
     try:
-        return Way(value)
+        return words(value)
     except ValueError:
-        notes.add(f"annotation {FORWARDING}: {brief(value)} is not {' or '.join(Way)}")
+        notes.add(f"annotation {name}: {brief(value)} is not {' or '.join(words)}")
         return None
 
 

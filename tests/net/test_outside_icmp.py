@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.bed import Outcome, curl, datagrams, ping
 from tests.net.bulk import to_and_fro
 from tests.net.outside import FAMILY, KINDS, PROTOCOL, TWO_NODES, Outside, ask
+from tests.net.small import SMALL, made_small
 from tests.net.world import ECHO, World, url
 
 pytestmark = TWO_NODES
@@ -109,56 +109,10 @@ def test_datagrams_of_4000_octets(outside: Outside, backend: str, family: str) -
         assert said["text"] == "who?".ljust(4000, ".")
 
 
-@contextmanager
-def _routes(world: World, host: str, forth: list[str], back: list[str]) -> Iterator[None]:
-    """Other routes of a host for a while: arguments of `ip route`."""
-    try:
-        world.cluster.claim.enter(host, "\n".join(f"ip route {one}" for one in forth))
-        yield
-    finally:
-        world.cluster.claim.enter(host, "\n".join(f"ip route {one}" for one in back))
-
-
-def _small_to_client(world: World) -> Iterator[None]:
-    """The router's link to the client."""
-    ways = ["198.51.100.0/24 dev outside", "2001:db8:51::/64 dev outside"]
-    small = [f"replace {way} mtu lock 1300" for way in ways]
-    with _routes(world, "wire", small, [f"replace {way} proto kernel" for way in ways]):
-        yield
-
-
-def _small_between_nodes(world: World) -> Iterator[None]:
-    """A router between the nodes, and its link to n2."""
-    pods = ["10.244.2.0/24 via 192.168.77.12", "fd00:10:244:2::/64 via fd00:77::12"]
-    nodes = ["10.244.2.0/24 via 192.168.77.1", "fd00:10:244:2::/64 via fd00:77::1"]
-    replaced = [f"replace {one}" for one in pods]
-    small = [f"{one} mtu lock 1300" for one in replaced]
-    others = [f"replace {one}" for one in nodes]
-    with _routes(world, "wire", small, replaced), _routes(world, "n1", others, replaced):
-        yield
-
-
-def _small_from_here(world: World) -> Iterator[None]:
-    """This node's own way to n2."""
-    ways = ["10.244.2.0/24 via 192.168.77.12", "fd00:10:244:2::/64 via fd00:77::12"]
-    replaced = [f"replace {one}" for one in ways]
-    with _routes(world, "n1", [f"{one} mtu lock 1300" for one in replaced], replaced):
-        yield
-
-
-SMALL = {
-    "to the client": _small_to_client,
-    "between nodes": _small_between_nodes,
-    "from here": _small_from_here,
-}
-
-
 @pytest.fixture(params=SMALL)
 def small(request: pytest.FixtureRequest, world: World) -> Iterator[str]:
     """Only 1300 octets fit somewhere on the way, of which neither end knows."""
-    for host in (world.cluster.client, *world.cluster.nodes, *world.pods.values()):
-        host.run("sh", "-ec", "ip route flush cache; ip -6 route flush cache")
-    with contextmanager(SMALL[request.param])(world):
+    with made_small(world, request.param, 1300):
         yield request.param
 
 

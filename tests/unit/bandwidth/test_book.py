@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bandwidth.annotations import Direction
 from bandwidth.book import Book, Tables, rows
-from bandwidth.plan import Owner, Wanted
+from bandwidth.plan import Owner, Wanted, cgroup_key
 from bpf.layout import Limit, LimitState, PodLimits
 from bpf.maps import MemoryArray, MemoryHash
 
@@ -51,6 +51,17 @@ def test_a_limit_is_written_whole() -> None:
     assert shown(found) == {"a": (80_000, 10_000)}
     (number,) = {held.number for held in book.held.values()}
     assert dict(found.pods.items()) == {wanted("a").addresses[0]: PodLimits(number, 0).pack()}
+
+
+def test_entry_zero_says_whether_cgroups_are_looked_up() -> None:
+    """Packets of the node itself pay for it only then."""
+    found = tables()
+    book, one = Book(found), {owner("h"): Wanted(8000, (cgroup_key(7),))}
+    gates = []
+    for asked in (one, {}):
+        book.apply(asked, dict.fromkeys(asked, ON))
+        gates.append(Limit.unpack(found.limits.read(0)).state)
+    assert gates == [1, 0]
 
 
 def test_nothing_new_writes_nothing() -> None:

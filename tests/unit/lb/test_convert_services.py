@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lb.address import Family, parse, parse_prefix
-from lb.model import Policy, Protocol, ServicePort, Way
+from lb.model import Dispatch, Policy, Protocol, ServicePort, Way
 from tests.unit.lb.converted import V4, V6, Plain, reasons, service, taken
 
 
@@ -263,6 +263,17 @@ def test_only_own_annotations_are_kept() -> None:
 def test_forwarding(way: Way) -> None:
     """One of three words."""
     assert taken(service(annotations={"tidegate.io/forwarding": way.value})).forwarding is way
+
+
+def test_dispatch_is_the_service_s_own() -> None:
+    """`tidegate.io/dsr-dispatch` is taken; another word is named, and left out."""
+    name = "tidegate.io/dsr-dispatch"
+    assert taken(service()).dispatch is None
+    assert taken(service(annotations={name: "opt"})).dispatch is Dispatch.OPT
+    change = service(annotations={name: "geneve"})
+    assert taken(change).dispatch is None
+    (note,) = change.refused
+    assert note.reason == f"annotation {name}: 'geneve' is not ipip or opt"
 
 
 @pytest.mark.parametrize("value", ["", "DSR", "ipip", "x" * 1000])

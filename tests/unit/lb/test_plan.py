@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bpf.layout import BackendFlag, BackendState, Empty, FrontendFlag, View
 from lb.address import Family, Prefix, parse, parse_prefix, show
-from lb.model import Policy, Protocol, ServicePort, SlicePort, Way
+from lb.model import Dispatch, Policy, Protocol, ServicePort, SlicePort, Way
 from lb.plan import Here, Plan, plan
 from lb.show import TYPES
 from lb.status import show_key
@@ -284,3 +284,22 @@ def test_the_way_to_other_nodes(
     )
     (made,) = plan(one, [], msgspec.structs.replace(N1, forwarding=of_node))
     assert {bool(frontend.flags & FrontendFlag.DSR) for frontend in made.frontends} == {is_dsr}
+
+
+@pytest.mark.parametrize(
+    ("of_node", "of_service", "way", "is_opt"),
+    [
+        (Dispatch.IPIP, None, Way.DSR, False),
+        (Dispatch.OPT, None, Way.DSR, True),
+        (Dispatch.OPT, None, Way.SNAT, False),
+        (Dispatch.IPIP, Dispatch.OPT, Way.DSR, True),
+        (Dispatch.OPT, Dispatch.IPIP, Way.DSR, False),
+    ],
+)
+def test_how_the_other_node_hears_of_it(
+    of_node: Dispatch, of_service: Dispatch | None, way: Way, *, is_opt: bool
+) -> None:
+    """By an option where the service says so, or else the node; SNAT needs neither."""
+    one = msgspec.structs.replace(service("web", "10.96.0.10"), dispatch=of_service)
+    (made,) = plan(one, [], msgspec.structs.replace(N1, forwarding=way, dispatch=of_node))
+    assert {bool(frontend.flags & FrontendFlag.OPT) for frontend in made.frontends} == {is_opt}

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
+from scapy.layers.inet6 import HBHOptUnknown, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import PcapWriter
 
 from lb.address import MAPPED, Address, parse
 from lb.errors import BadInput
-from lb.model import Protocol
+from lb.model import Dispatch, Protocol
 from lb.see.frame import Ends, build, captured, read, readdressed, wrapped
 
 MAC = bytes.fromhex("020000000001")
@@ -109,12 +109,29 @@ def test_what_is_wrapped() -> None:
     """The outer header names the backend, and its port where tunnel.h puts it."""
     inner = IP(src="198.51.100.1", dst="203.0.113.1") / TCP()
     frame = bytes(Ether() / IP(src="192.0.2.1", dst="10.0.0.5", id=8080) / inner)
-    assert wrapped(frame) == (parse("192.0.2.1"), parse("10.0.0.5"), 8080)
+    assert wrapped(frame) == (parse("192.0.2.1"), parse("10.0.0.5"), 8080, Dispatch.IPIP)
     inner6 = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP()
     frame = bytes(Ether() / IPv6(src="fd00::1", dst="fd00::5", fl=8080) / inner6)
-    assert wrapped(frame) == (parse("fd00::1"), parse("fd00::5"), 8080)
+    assert wrapped(frame) == (parse("fd00::1"), parse("fd00::5"), 8080, Dispatch.IPIP)
     assert wrapped(bytes(Ether() / inner)) is None
     assert wrapped(b"") is None
+
+
+def test_what_is_marked() -> None:
+    """The packet goes to the backend itself; what the client asked stands in the mark."""
+    option = IPOption(copy_flag=1, optclass=0, option=30, value=bytes(10))
+    head = IP(src="192.0.2.1", dst="10.0.0.5", options=[option])
+    frame = bytes(Ether() / head / TCP(dport=8080))
+    assert wrapped(frame) == (parse("192.0.2.1"), parse("10.0.0.5"), 8080, Dispatch.OPT)
+    head6 = IPv6(src="fd00::1", dst="fd00::5") / IPv6ExtHdrDestOpt(
+        options=[HBHOptUnknown(otype=0x5E, optdata=bytes(36))], autopad=0
+    )
+    frame6 = bytes(Ether() / head6 / UDP(dport=8080))
+    assert wrapped(frame6) == (parse("fd00::1"), parse("fd00::5"), 8080, Dispatch.OPT)
+    for octets in range(14, len(frame)):
+        assert wrapped(frame[:octets]) is None or octets >= 50
+    for octets in range(14, len(frame6)):
+        assert wrapped(frame6[:octets]) is None or octets >= 98
 
 
 def test_a_frame_gets_another_address() -> None:
