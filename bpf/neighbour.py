@@ -12,7 +12,8 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from pyroute2 import IPRoute, NetlinkError
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 __all__ = ["Hop", "NetlinkError", "default_hops", "hops_to", "let_go", "manage", "managed"]
 

@@ -25,7 +25,7 @@ class Addresses:
         """Packed entries that the table holds."""
         self.local: dict[Address, int] = {}
         """Flags (`AddressFlag`) of the node's own, as they are in the table."""
-        self._of_service: dict[ServiceName, frozenset[Address]] = {}
+        self._of_service: dict[ServiceName, tuple[Address, ...]] = {}
         self._services: Counter[Address] = Counter()
         self._peers: frozenset[Address] = frozenset()
         # What an agent before left stays until all services are known.
@@ -65,10 +65,9 @@ class Addresses:
         To be called after frontends are written: a cluster IP is refused where it has none.
         """
         for name, own in cluster_ips.items():
-            before = self._of_service.pop(name, frozenset())
-            after = frozenset(own)
+            before, after = set(self._of_service.pop(name, ())), set(own)
             if after:
-                self._of_service[name] = after
+                self._of_service[name] = tuple(after)  # kept, sets would take four times as much
             self._services.update(after - before)
             self._services.subtract(before - after)
             self._due |= before ^ after

@@ -87,7 +87,8 @@ class Reconciler:
         self.vips = Vips(tables)
         self.units: dict[Unit, Placed] = {}
         self.failing: dict[Unit, Failing] = {}
-        self._of_service: dict[ServiceName, set[Unit]] = {}
+        # Tuples: most services have one or two units, and a set takes four times as much.
+        self._of_service: dict[ServiceName, tuple[Unit, ...]] = {}
         self._doomed: dict[int, tuple[Unit, Placed]] = {}
         self._untidy_at: float | None = None
         self._ringless: set[Unit] = set()
@@ -125,7 +126,7 @@ class Reconciler:
 
     def _add(self, unit: Unit, placed: Placed) -> None:
         self.units[unit] = placed
-        self._of_service.setdefault(unit.service, set()).add(unit)
+        self._of_service[unit.service] = (*self._of_service.get(unit.service, ()), unit)
 
     def known_services(self) -> set[ServiceName]:
         """Services that have anything in the maps."""
@@ -162,7 +163,7 @@ class Reconciler:
             if unit.service in plans and unit not in wanted:
                 del self.failing[unit]
         for service in plans:
-            for unit in self._of_service.get(service, set()) - wanted:
+            for unit in set(self._of_service.get(service, ())) - wanted:
                 self._doom(unit)
         placed = [
             plan.unit for group in plans.values() for plan in group if self._try(plan, now, outcome)
@@ -197,10 +198,9 @@ class Reconciler:
     def _doom(self, unit: Unit) -> None:
         """The unit goes once no frontend leads to it."""
         placed = self.units.pop(unit)
-        units = self._of_service[unit.service]
-        units.discard(unit)
-        if not units:
-            del self._of_service[unit.service]
+        units = self._of_service.pop(unit.service)
+        if left := tuple([one for one in units if one != unit]):
+            self._of_service[unit.service] = left
         self.failing.pop(unit, None)
         self.frontends.release(unit, ())
         self.ranges.doom(unit)

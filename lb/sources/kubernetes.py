@@ -20,15 +20,21 @@ from typing import Any
 import msgspec
 import urllib3
 import yaml
-from kubernetes import client, config
-from kubernetes.client.rest import RESTClientObject
 
+from bpf.slim import later, slim
 from lb.errors import BadInput
 from lb.model import ALL_PODS, Refused
 from lb.sources import Asked, Inbox, feed
 from lb.sources.joint import Faring, Gate
 from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
 from lb.sources.stream import TRANSPORT, Stream, explain, is_of_tls, one_line
+
+slim("kubernetes")
+later("kubernetes.client.api_client", "ApiClient")  # pydantic and all models
+later("requests_oauthlib", "OAuth2Session")  # both for tokens of OpenID Connect alone
+
+from kubernetes import client, config  # noqa: E402
+from kubernetes.client.rest import RESTClientObject  # noqa: E402
 
 log = logging.getLogger("tidegate.source")
 
