@@ -56,10 +56,13 @@ class Book:
             number = int.from_bytes(key, "little")
             try:
                 owner, bits = _named(value)
-                state = LimitState(Limit.unpack(limits.read(number)).state)
+                entry = Limit.unpack(limits.read(number))
+                state = LimitState(entry.state)
             except (ValueError, IndexError):
                 names.remove([key])
                 continue
+            if entry.rate != terms(bits).rate:  # another version laid it out
+                self._tell(number, bits)
             self.held[owner] = Held(number, bits, state)
             self._last = max(self._last, number)
 
@@ -84,19 +87,22 @@ class Book:
         if not after.number:
             self.full.add(owner)
             return False
-        rate, longest, mark = terms(one.bits)
         if before is None:
             limits.write(after.number, bytes(Limit.SIZE))
         if before is None or before.bits != one.bits:
             names.put({after.number.to_bytes(4, "little"): _name(owner, one.bits)})
-            for place, value in ((_LONGEST, longest), (_MARK, mark), (_RATE, rate)):
-                limits.store_word(after.number, place, value)
-            # A queue at the old rate would keep the new one waiting.
-            limits.store_word(after.number, _CLOCK, 0)
-            limits.store_word(after.number, _QUICK, 0)
+            self._tell(after.number, one.bits)
         limits.store_word(after.number, _STATE, state)
         self.held[owner] = after
         return True
+
+    def _tell(self, number: int, bits: int) -> None:
+        """The entry's rate, and what follows from it."""
+        rate, longest, mark = terms(bits)
+        # A queue at the old rate would keep the new one waiting: the clocks begin anew.
+        words = {_LONGEST: longest, _MARK: mark, _RATE: rate, _CLOCK: 0, _QUICK: 0}
+        for place, value in words.items():
+            self._tables.limits.store_word(number, place, value)
 
     def _lead(self, wanted: Mapping[Owner, Wanted]) -> bool:
         """Addresses lead to their limits; those that no longer should are removed."""

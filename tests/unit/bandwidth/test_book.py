@@ -64,6 +64,17 @@ def test_entry_zero_says_whether_cgroups_are_looked_up() -> None:
     assert gates == [1, 0]
 
 
+def test_an_entry_of_another_layout_gets_its_rate_back() -> None:
+    """After an upgrade the names are there, and the limits are empty: nobody is unlimited."""
+    found = tables()
+    apply(Book(found), {"a": 80_000})
+    anew = found._replace(limits=MemoryArray(9, Limit.SIZE))
+    book = Book(anew)
+    book.adopt()
+    apply(book, {"a": 80_000})
+    assert shown(anew) == {"a": (80_000, 10_000)}
+
+
 def test_nothing_new_writes_nothing() -> None:
     """The second time is free."""
     book = Book(tables())
