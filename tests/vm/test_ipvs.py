@@ -9,7 +9,7 @@ import pytest
 from tests.vm.machine import Result, missing, run
 
 SUITE = ["tests/net/test_takeover_ipvs.py", "-k", "through_ipvs"]
-SECONDS = 420.0
+SECONDS = 900.0
 
 
 @pytest.fixture(scope="module")
