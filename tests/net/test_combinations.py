@@ -1,7 +1,7 @@
 """Every way in by every way on: XDP in the driver, generic XDP, tc; here, by SNAT, by DSR.
 
-All in both families and both protocols, DSR in both its forms, also where others stand in the way, and while the agent
-and its programs change.
+All in both families and both protocols, DSR in both its forms, also where others stand in the way,
+and while the agent and its programs change.
 """
 
 from __future__ import annotations
