@@ -1,7 +1,7 @@
-"""Every way in by every way on: XDP in the driver, generic XDP, tc; a backend here, SNAT, DSR.
+"""Every way in by every way on: XDP in the driver, generic XDP, tc; here, by SNAT, by DSR.
 
-All in both families and both protocols, also where others stand in the way, and while the agent
-and its programs change.
+All in both families and both protocols, DSR in both its forms, also where others stand in the way,
+and while the agent and its programs change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ MODES = ("native", "generic", "off")
 pytestmark = pytest.mark.parametrize(
     "world", [("two_nodes", "--xdp", mode) for mode in MODES], ids=MODES, indirect=True
 )
-WAYS = ("here", "snat", "dsr")
+WAYS = {
+    "here": {"tidegate.io/forwarding": "snat"},
+    "snat": {"tidegate.io/forwarding": "snat"},
+    "ipip": {"tidegate.io/forwarding": "dsr", "tidegate.io/dsr-dispatch": "ipip"},
+    "opt": {"tidegate.io/forwarding": "dsr", "tidegate.io/dsr-dispatch": "opt"},
+}
+"""What a service asks for, by the way on that its packets take. One's backend is on n1."""
 WAY = pytest.mark.parametrize("way", WAYS)
 LINES = 7000
 TARGETS = {"tcp": WEB, "udp": ECHO, "lines": LINES}
@@ -98,7 +104,7 @@ def expose(
         places=places,
         protocol="UDP" if kind == "udp" else "TCP",
         target=TARGETS[kind],
-        annotations={"tidegate.io/forwarding": "snat" if way == "here" else way},
+        annotations=WAYS[way],
     )
 
 
