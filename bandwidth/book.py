@@ -6,14 +6,15 @@ leads to is there before the address does, and goes after it. Not for deciding: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from typing import NamedTuple
 
 from bandwidth.annotations import Direction
 from bandwidth.pacing import terms
-from bandwidth.plan import Owner, Wanted, owner_of
+from bandwidth.plan import Owner, Wanted, is_cgroup, owner_of
+from bpf.kept import Elements, differences, key_of, put_back
 from bpf.layout import Limit, LimitState, Name, PodLimits
 from bpf.maps import Array, Hash
 
@@ -55,10 +56,13 @@ class Book:
             number = int.from_bytes(key, "little")
             try:
                 owner, bits = _named(value)
-                state = LimitState(Limit.unpack(limits.read(number)).state)
+                entry = Limit.unpack(limits.read(number))
+                state = LimitState(entry.state)
             except (ValueError, IndexError):
                 names.remove([key])
                 continue
+            if entry.rate != terms(bits).rate:  # another version laid it out
+                self._tell(number, bits)
             self.held[owner] = Held(number, bits, state)
             self._last = max(self._last, number)
 
@@ -83,25 +87,27 @@ class Book:
         if not after.number:
             self.full.add(owner)
             return False
-        rate, longest, mark = terms(one.bits)
         if before is None:
             limits.write(after.number, bytes(Limit.SIZE))
         if before is None or before.bits != one.bits:
             names.put({after.number.to_bytes(4, "little"): _name(owner, one.bits)})
-            for place, value in ((_LONGEST, longest), (_MARK, mark), (_RATE, rate)):
-                limits.store_word(after.number, place, value)
-            # A queue at the old rate would keep the new one waiting.
-            limits.store_word(after.number, _CLOCK, 0)
-            limits.store_word(after.number, _QUICK, 0)
+            self._tell(after.number, one.bits)
         limits.store_word(after.number, _STATE, state)
         self.held[owner] = after
         return True
+
+    def _tell(self, number: int, bits: int) -> None:
+        """The entry's rate, and what follows from it."""
+        rate, longest, mark = terms(bits)
+        # A queue at the old rate would keep the new one waiting: the clocks begin anew.
+        words = {_LONGEST: longest, _MARK: mark, _RATE: rate, _CLOCK: 0, _QUICK: 0}
+        for place, value in words.items():
+            self._tables.limits.store_word(number, place, value)
 
     def _lead(self, wanted: Mapping[Owner, Wanted]) -> bool:
         """Addresses lead to their limits; those that no longer should are removed."""
         numbers: dict[bytes, dict[Direction, int]] = {}
         for owner, one in wanted.items():
-            # A pod on the host's network has the node's addresses, which are not its own.
             for address in one.addresses if one.fault is None else ():
                 numbers.setdefault(address, {})[owner.direction] = self.held[owner].number
         after = {
@@ -112,6 +118,8 @@ class Book:
         new = {key: value for key, value in after.items() if self._pods.get(key) != value}
         if new:
             self._tables.pods.put(new)
+        if gone or new:
+            self._tables.limits.store_word(0, _STATE, any(map(is_cgroup, after)))
         self._tables.pods.remove(gone)
         self._pods = after
         return bool(gone or new)
@@ -121,6 +129,43 @@ class Book:
         for place in (_RATE, _STATE):
             self._tables.limits.store_word(number, place, 0)
         self._tables.names.remove([number.to_bytes(4, "little")])
+
+    def mend(self) -> Iterator[str]:
+        """Make the tables say what they should; a line for each thing that was not so.
+
+        Raises OSError.
+        """
+        tables = self._tables
+        names = {key_of(held.number): _name(owner, held.bits) for owner, held in self.held.items()}
+        yield from filter(None, put_back(tables.names, names, _shown))
+        yield from filter(None, put_back(tables.pods, self._pods, lambda _: "a pod's limits"))
+        for number, place, value in self._altered():
+            tables.limits.store_word(number, place, value)
+            yield f"limit {number}, which was altered"
+
+    def differences(self) -> list[str]:
+        """The same, and changes nothing. Raises OSError."""
+        tables = self._tables
+        names = {key_of(held.number): _name(owner, held.bits) for owner, held in self.held.items()}
+        lines = differences(tables.names, names, _shown)
+        lines += differences(tables.pods, self._pods, lambda _: "a pod's limits")
+        altered = sorted({number for number, _, _ in self._altered()})
+        return [*lines, *(f"limit {number} is altered" for number in altered)]
+
+    def _altered(self) -> list[tuple[int, int, int]]:
+        """Words of `limits` that say something else: number, place, what they should say."""
+        wanted = {}
+        for held in self.held.values():
+            rate, longest, mark = terms(held.bits)
+            wanted[held.number] = {_RATE: rate, _LONGEST: longest, _MARK: mark, _STATE: held.state}
+        found: list[tuple[int, int, int]] = []
+        for key, value in Elements(self._tables.limits).items():
+            number = int.from_bytes(key, "little")
+            words = wanted.pop(number, {_RATE: 0, _STATE: 0})
+            found += _differing(number, value, words)
+        for number, words in wanted.items():
+            found += _differing(number, bytes(Limit.SIZE), words)
+        return found
 
     def _number(self) -> int:
         """One that is free, and was for as long as can be; 0: none is.
@@ -134,6 +179,18 @@ class Book:
         return number
 
 
+def _differing(
+    number: int, entry: bytes, words: Mapping[int, int]
+) -> Iterator[tuple[int, int, int]]:
+    for place, value in words.items():
+        if int.from_bytes(entry[place : place + 8], "little") != value:
+            yield number, place, value
+
+
+def _shown(key: bytes) -> str:
+    return f"the name of limit {int.from_bytes(key, 'little')}"
+
+
 def rows(tables: Tables) -> dict[Owner, tuple[int, int, Limit]]:
     """Every limit in the tables: its number, bits per second, and its entry. Raises OSError."""
     found = {}
@@ -143,6 +200,11 @@ def rows(tables: Tables) -> dict[Owner, tuple[int, int, Limit]]:
             number = int.from_bytes(key, "little")
             found[owner] = number, bits, Limit.unpack(tables.limits.read(number))
     return found
+
+
+def whose(value: bytes) -> Owner:
+    """The owner of a limit, by the entry of `names`. Raises ValueError."""
+    return _named(value)[0]
 
 
 def _name(owner: Owner, bits: int) -> bytes:

@@ -18,6 +18,7 @@ MARK_NS, MARK_OCTETS = 1_000_000, 3_028
 """Marks begin at 1 ms, or behind two full frames: with less, a sender far away never gets going."""
 _EPOCH = 28
 _WORD = (1 << 32) - 1
+_SHORT = (1 << 16) - 1
 
 
 class Terms(NamedTuple):
@@ -45,8 +46,8 @@ class Pacer:
     quick: int = 0
     epoch: int = 0
     flows: int = 0
-    flow: list[int] = field(default_factory=lambda: [0] * Edt.FLOWS)
-    seen: list[int] = field(default_factory=lambda: [0] * Edt.FLOWS)
+    flow: list[int] = field(default_factory=lambda: [0] * Edt.ROWS * Edt.FLOWS)
+    seen: list[int] = field(default_factory=lambda: [0] * Edt.SEEN)
 
 
 class Departure(NamedTuple):
@@ -57,14 +58,14 @@ class Departure(NamedTuple):
     overtook: bool
 
 
-def _sharers(pacer: Pacer, slot: int, now: int) -> int:
-    present = now >> _EPOCH & _WORD
+def _sharers(pacer: Pacer, hash_: int, now: int) -> int:
+    present, slot = now >> _EPOCH & _WORD, hash_ >> 24 & (Edt.SEEN - 1)
     if pacer.epoch & _WORD != present:
         follows = (pacer.epoch & _WORD) + 1 == present
         pacer.flows = pacer.epoch >> 32 if follows else 0
         pacer.epoch = present
-    if pacer.seen[slot] != present:
-        pacer.seen[slot] = present
+    if pacer.seen[slot] != present & _SHORT:
+        pacer.seen[slot] = present & _SHORT
         pacer.epoch += 1 << 32
     return max(pacer.flows, pacer.epoch >> 32, 1)
 
@@ -72,22 +73,26 @@ def _sharers(pacer: Pacer, slot: int, now: int) -> int:
 def depart(pacer: Pacer, *, hash_: int, length: int, now: int, asked: int = 0) -> Departure | None:
     """When the packet leaves; None: it is dropped."""
     rate, longest, mark = pacer.terms
-    cost = -(-length * SECOND * Edt.TICKS // rate)
+    cost, frame = (-(-octets * SECOND * Edt.TICKS // rate) for octets in (length, Edt.FRAME))
     horizon = Edt.HORIZON * Edt.TICKS
     ticks, wait = now * Edt.TICKS, min(max(longest * Edt.TICKS, cost), horizon)
-    slot = hash_ % Edt.FLOWS
-    count = _sharers(pacer, slot, now)
-    own = max(pacer.flow[slot], pacer.quick, ticks)
-    at = max(pacer.clock, ticks)
-    overtook = own < at and length <= Edt.FRAME
+    places = [row * Edt.FLOWS + (hash_ >> row * 6) % Edt.FLOWS for row in range(Edt.ROWS)]
+    due = max(min(pacer.flow[place] for place in places), ticks)
+    debt = due + cost * _sharers(pacer, hash_, now) * 3 // 2
+    at, lane = max(pacer.clock, ticks), max(pacer.quick, ticks)
+    full = Edt.LANE * frame
+    room = 3 * (full - Edt.LANE * cost)
+    own = max(due, lane - room)
+    overtook = length <= Edt.FRAME and own < at and lane <= ticks + room + full + full // 2
     if (own if overtook else at) > ticks + wait or at > ticks + min(2 * wait, horizon):
         return None
     pacer.clock = at + cost
     if overtook:
-        quick = max(pacer.quick, ticks)
-        pacer.quick = quick + Edt.LANE * cost
-        at = max(quick, pacer.flow[slot])
-    pacer.flow[slot] = at + cost * count * Edt.SHARE
+        pacer.quick = lane + Edt.LANE * cost
+        at = own
+    until = max(at, min(debt, ticks + Edt.DEBT * Edt.TICKS))
+    for place in places:
+        pacer.flow[place] = max(pacer.flow[place], until)
     leaves = -(-at // Edt.TICKS)
     if leaves < asked <= now + Edt.HORIZON:
         leaves = asked

@@ -1,7 +1,8 @@
 """Which limits a node should have: from its pods to what the tables hold. Pure.
 
 A pod is shaped once per direction, whatever its addresses. A value that does not parse leaves the
-last valid one in force; only a missing annotation ends a limit.
+last valid one in force; only a missing annotation ends a limit. A pod on the host's network has
+no address of its own; what it sends is known by its cgroup, and what it receives is not.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from bandwidth.annotations import Direction, bits
-from bpf.layout import LimitState
+from bpf.layout import Edt, LimitState
 
 
 class Pod(NamedTuple):
@@ -22,7 +23,8 @@ class Pod(NamedTuple):
     """16 bytes each, IPv4 v4-mapped."""
     asked: Mapping[Direction, str]
     is_host_network: bool = False
-    uid: str = ""
+    cgroup: int = 0
+    """The id of its cgroup, sought for pods on the host's network only; 0: not found."""
 
 
 class Owner(NamedTuple):
@@ -41,6 +43,7 @@ class Wanted(NamedTuple):
 
     bits: int
     addresses: tuple[bytes, ...]
+    """What leads to it: addresses, or a cgroup's key."""
     fault: LimitState | None = None
     malformed: str = ""
     """What is wrong with the annotation, if the value is an earlier one."""
@@ -73,12 +76,24 @@ def plan(pods: Iterable[Pod], before: Mapping[Owner, int]) -> Plan:
             if rate is None:
                 found.unlimited[owner] = malformed
             else:
-                found.limits[owner] = Wanted(rate, pod.addresses, _fault(pod), malformed)
+                keys = (cgroup_key(pod.cgroup),) if pod.is_host_network else pod.addresses
+                found.limits[owner] = Wanted(rate, keys, _fault(pod, direction), malformed)
     return found
 
 
-def _fault(pod: Pod) -> LimitState | None:
+def cgroup_key(number: int) -> bytes:
+    """Where the limits of a cgroup stand, among those of addresses."""
+    return bytes((Edt.CGROUP,)) + number.to_bytes(15)
+
+
+def is_cgroup(key: bytes) -> bool:
+    """Is it that of a cgroup?"""
+    return key[0] == Edt.CGROUP
+
+
+def _fault(pod: Pod, direction: Direction) -> LimitState | None:
     """What keeps a limit from being in force, whatever the node can do."""
     if pod.is_host_network:
-        return LimitState.HOST_NETWORK
+        known = pod.cgroup and direction is Direction.EGRESS
+        return None if known else LimitState.HOST_NETWORK
     return None if pod.addresses else LimitState.NO_ADDRESS

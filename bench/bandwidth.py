@@ -21,13 +21,15 @@ from typing import NamedTuple
 
 from bench.bars import Bar, draw
 from bench.report import RESULTS, Value, report
+from bpf.pins import Pins
 from bpf.qdisc import has_fq
-from tests.bed import Agent, Cluster, Manifests, Node, Pod, until
+from lb.limits import show
+from tests.bed import Cluster, Manifests, Node, Pod, until
 from tests.bed.manifests import pod
 from tests.net import pace
 from tests.vm import machine
 
-RATES = (1, 10, 100)
+RATES = (1, 10, 100, 200)
 """Mbit/s."""
 LATENCY_RATE = 10
 SECONDS = 5.0
@@ -49,7 +51,7 @@ class Stage(NamedTuple):
     node: Node
     limited: Pod
     other: Pod
-    agent: Agent
+    bpffs: Path
     manifests: Manifests
 
     def limit(self, megabits: int | None, direction: str = "egress") -> None:
@@ -59,9 +61,15 @@ class Stage(NamedTuple):
         self.manifests.write("pod.yaml", pod(one.name, node="n1", addresses=one.addresses, **asked))
         wanted = ["enforced"] * bool(megabits)
         until(lambda: self._states(megabits) == wanted, "the limit", timeout=120)
+        if not megabits:
+            until(self._is_bare, "no queue", timeout=120)
+
+    def _is_bare(self) -> bool:
+        """The device that leaves the node has no queue of ours any more."""
+        return "noqueue" in self.node.run("tc", "qdisc", "show", "dev", "eth0").stdout
 
     def _states(self, megabits: int | None) -> list[str]:
-        rows = json.loads(self.agent.tidegate("show", "limits", "-o", "json").stdout)
+        rows = show.limits(show.tables(Pins(self.bpffs)))
         rates = {row[f"{way}_bits_per_second"] for row in rows for way in ("egress", "ingress")}
         return [row["state"] for row in rows if (megabits or 0) * 10**6 in rates or not megabits]
 
@@ -86,18 +94,21 @@ class Stage(NamedTuple):
 
 @contextmanager
 def built() -> Iterator[Stage]:
-    """The cluster with an agent, and servers for what is sent."""
+    """The cluster, who keeps limits, and servers for what is sent."""
     with ExitStack() as stack:
         cluster = stack.enter_context(Cluster(nodes=1))
         node = cluster.nodes[0]
         limited, other = node.pod("limited"), node.pod("other")
         manifests = Manifests(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        agent = node.agent(manifests.directory, "--bandwidth", "on")
+        bpffs = cluster.claim.bpffs / node.name
+        where = (str(bpffs), str(manifests.directory), node.name, "node")
+        node.spawn(
+            sys.executable, "-m", "bench.limits_alone", *where,
+            ready=lambda one: "ready" in one.output, timeout=60,
+        )  # fmt: skip
         pace.serve(cluster.client)
         node.run("nft", MASQUERADE)
-        yield Stage(cluster, node, limited, other, agent, manifests)
-        agent.stop()
-        agent.tidegate("cleanup")
+        yield Stage(cluster, node, limited, other, bpffs, manifests)
 
 
 def accuracy(stage: Stage) -> Iterator[dict[str, Value]]:
@@ -139,8 +150,8 @@ def latency(stage: Stage) -> Iterator[dict[str, Value]]:
                 pace.sending(stage.limited, client, client.ipv4, "-P", str(flows)),
             ):
                 pace.rate(client, WARM_UP)
-                same = pace.latency(stage.limited, client.ipv4)
-                other = pace.latency(stage.other, client.ipv4)
+                same = pace.latency(stage.limited, client.ipv4, seconds=8)
+                other = pace.latency(stage.other, client.ipv4, seconds=8)
                 found = pace.rate(client, SECONDS)
             yield {
                 "shaper": shaper, "bulk flows": flows, "Mbit/s": found / 1e6,
@@ -162,7 +173,7 @@ def ingress(stage: Stage) -> Iterator[dict[str, Value]]:
                 _police(stage.node, device)
             with pace.sending(one, client, client.ipv4, "-R", "-P", str(flows)):
                 pace.rate(one, WARM_UP)
-                same = pace.latency(one, client.ipv4)
+                same = pace.latency(one, client.ipv4, seconds=8)
                 found = pace.rate(one, SECONDS)
             yield {
                 "ingress": way, "flows": flows, "Mbit/s": found / 1e6,
@@ -187,12 +198,12 @@ def _police(node: Node, device: str) -> None:
 TABLES = {"accuracy": accuracy, "latency": latency, "ingress": ingress}
 
 
-def measured(target: Path) -> None:
-    """Measures here, and writes each table as soon as it is there."""
+def measured(names: list[str], target: Path) -> None:
+    """Measures here, and writes each row as soon as it is there."""
     with built() as stage:
-        for name, table in TABLES.items():
+        for name in names:
             rows = []
-            for row in table(stage):
+            for row in TABLES[name](stage):
                 print(row, flush=True)
                 rows.append(row)
                 (target / f"{name}.json").write_text(json.dumps(rows))
@@ -216,27 +227,31 @@ def main() -> int:
     """Exit status 1 where neither this kernel nor a virtual machine can show it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inside", type=Path, help="measure here, write into this folder")
+    parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}; none: all of them")
     given = parser.parse_args()
+    names = given.tables or list(TABLES)
     if given.inside is not None:
-        measured(given.inside)
+        measured(names, given.inside)
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if has_fq():
-            measured(folder)
+            measured(names, folder)
         elif reason := machine.missing():
             print(f"no fq in this kernel, and no virtual machine: {reason}", file=sys.stderr)
             return 1
         else:
             said = machine.boot(
-                f"{sys.executable} -m bench.bandwidth --inside {folder}", folder, timeout=1800
+                f"{sys.executable} -m bench.bandwidth --inside {folder} {' '.join(names)}",
+                folder,
+                timeout=1800,
             )
             release = folder / "release"
             os.environ["BENCH_NOTE"] = f"emulated kernel {release.read_text().strip()}"
-            if not (folder / "accuracy.json").exists():
+            if not (folder / f"{names[0]}.json").exists():
                 print(said[-4000:], file=sys.stderr)
                 return 1
-        for table in TABLES:
+        for table in names:
             path = folder / f"{table}.json"
             rows = json.loads(path.read_text()) if path.exists() else []
             if rows:

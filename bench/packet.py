@@ -1,16 +1,22 @@
 """What a packet costs in XDP, in ns and as a ratio to the least that a balancer could do.
 
-`python -m bench.packet`. Program test runs; each run begins by putting the packet back, since a
-program that wraps changes it, and what that costs is taken off. A row is the least of many short
-rounds, taken in turn over all rows: other work on the machine only ever adds. Packets lie in the
-cache, and there is no driver: figures compare programs, and foretell no packet rate.
+`python -m bench.packet [WORD ...]`: all rows, or those whose name holds one of the words. Program
+test runs; each run begins by putting the packet back, since a program that wraps changes it, and
+calls the balancer by a tail call; what that costs is taken off. A row is the least of many short
+rounds: other work on the machine only ever adds. Packets lie in the cache, and there is no driver:
+figures compare programs, and foretell no packet rate.
+
+The table of flows has its default size, with as many places as the largest row has flows in a table
+four times as large. "Ring only" is a build that remembers no flow: each packet goes by the Maglev
+table. The device counts as one that brings whole checksums, as those with a driver do.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +41,12 @@ GOALS = {1: (0, 10.4), 1 << 10: (8, 13.0), 1 << 16: (14, 33.6), 1 << 19: (16, 74
 
 ROOM = {"dsr_flows": SIZES["dsr_flows"] * 4}
 """Rows of flows: for half a million without one that gives way to another."""
+BUILDS: dict[str, tuple[dict[str, int], dict[str, str]]] = {
+    "default": ({}, {}),
+    "roomy": (ROOM, {}),
+    "ring only": ({}, {"REMEMBERING": "false"}),
+}
+"""Sizes and constants besides the product's own."""
 PLACES = {V4: (28, 34), V6: (36, 54)}
 """Where in a frame the client's address ends, and its port lies."""
 
@@ -52,14 +64,21 @@ class Row(NamedTuple):
     katran: float = 0
     way: Way = Way.DSR
     port: int = 80
+    build: str = "default"
 
 
 ROWS = (
+    Row("ring only", V4, tcp, "A", 1, XDP_REDIRECT, 6, 12.7, build="ring only"),
+    Row("ring only, 65,536 flows", V4, tcp, "A", 1 << 16, XDP_REDIRECT, build="ring only"),
     *(
-        Row(f"established, {flows:,} flows", V4, tcp, "A", flows, XDP_REDIRECT, *GOALS[flows])
+        Row(
+            f"established, {flows:,} flows", V4, tcp, "A", flows, XDP_REDIRECT, *GOALS[flows],
+            build="roomy" if flows == max(GOALS) else "default",
+        )
         for flows in GOALS
     ),
     Row("new flow", V4, tcp, "S", 1 << 26, XDP_REDIRECT, 15, 114.0),
+    Row("new flow, roomy table", V4, tcp, "S", 1 << 26, XDP_REDIRECT, build="roomy"),
     Row("UDP, 1 flow", V4, udp, "", 1, XDP_REDIRECT, 0, 13.5),
     Row("IPv6, 1 flow", V6, tcp, "A", 1, XDP_REDIRECT, 0, 9.7),
     Row("IPv6, 65,536 flows", V6, tcp, "A", 1 << 16, XDP_REDIRECT, 0, 31.4),
@@ -67,7 +86,7 @@ ROWS = (
     Row("SNAT, 1,024 flows", V4, tcp, "A", 1 << 10, XDP_REDIRECT, way=Way.SNAT),
     Row("not a service", V4, tcp, "A", 1, XDP_PASS, 3, 3.8, port=81),
     Row("not a service, IPv6", V6, tcp, "A", 1, XDP_PASS, 3, 4.0, port=81),
-)
+)  # fmt: skip
 
 
 class Restoring:
@@ -87,9 +106,20 @@ class Restoring:
         # BPF_XDP, as the balancer has it: a call into another program wants them alike.
         self._functions = {
             name: self._module.load_func(name, BPF.XDP, None, 37)
-            for name in ("restore", "measure", "empty", "least")
+            for name in ("around", "measure", "empty", "least", "send", "sink")
         }
-        self._module["next"][ctypes.c_int(0)] = ctypes.c_int(balancer)
+        for place, program in enumerate((balancer, self.program("empty"))):
+            self._module["next"][ctypes.c_int(place)] = ctypes.c_int(program)
+
+    def program(self, name: str) -> int:
+        """The descriptor of one of them."""
+        descriptor: int = self._functions[name].fd
+        return descriptor
+
+    def came(self) -> int:
+        """How many frames `sink` has seen."""
+        count: int = self._module["came"][ctypes.c_int(0)].value
+        return count
 
     def give(self, flows: int, frame: bytes = b"") -> None:
         """From now on this many connections, from the first one on; by another frame."""
@@ -101,8 +131,7 @@ class Restoring:
 
     def run(self, name: str, device: int, repeat: int) -> libbpf.Ran:
         """Ns a run, and the verdict of the last."""
-        function = self._functions[name].fd
-        return libbpf.test_run_xdp(function, self.frame, device=device, repeat=repeat)
+        return libbpf.test_run_xdp(self.program(name), self.frame, device=device, repeat=repeat)
 
 
 def prepared(made: Bench, row: Row) -> tuple[Restoring, Callable[[], None]]:
@@ -137,30 +166,35 @@ def begin(made: Bench, restoring: Restoring, row: Row) -> None:
         made.run("lb_in", bytes(first))
 
 
-def measured(made: Bench) -> list[dict[str, Any]]:
-    """Every row's least."""
-    least: dict[tuple[Row, str], float] = {}
-    programs = [(row, *prepared(made, row)) for row in ROWS]
-    for row, restoring, give in programs:
-        give()
-        with entered(made.namespace):
-            # All flows are known, and where there are many the table has seen each twice.
-            if row.name != "new flow":
-                begin(made, restoring, row)
-            restoring.give(row.flows)
-            for _ in range(ROUNDS):
-                for name in ("least", "empty", "restore", "measure"):
-                    ran = restoring.run(name, made.device, RUNS)
-                    key = (row, name)
-                    least[key] = min(least.get(key, 1e9), ran.duration)
-                    if name == "measure" and ran.verdict != row.verdict:
-                        raise SystemExit(f"{row.name}: verdict {ran.verdict}")
+Least = dict[tuple[Row, str], float]
+"""Ns by row and program."""
+
+
+def measure(made: Bench, row: Row, least: Least) -> None:
+    """One row: the least of each program it needs."""
+    restoring, give = prepared(made, row)
+    give()
+    with entered(made.namespace), made.on_a_wire():
+        # All flows are known, and where there are many the table has seen each twice.
+        if not row.name.startswith("new flow"):
+            begin(made, restoring, row)
+        restoring.give(row.flows)
+        for _ in range(ROUNDS):
+            for name in ("least", "empty", "around", "measure"):
+                ran = restoring.run(name, made.device, RUNS)
+                least[row, name] = min(least.get((row, name), 1e9), ran.duration)
+                if name == "measure" and ran.verdict != row.verdict:
+                    raise SystemExit(f"{row.name}: verdict {ran.verdict}")
+
+
+def table(rows: Sequence[Row], least: Least) -> list[dict[str, Any]]:
+    """What they come to, beside the floor."""
     floor = min(value for (_, name), value in least.items() if name == "least")
-    rows = []
-    for row in ROWS:
-        cost = least[row, "restore"] - least[row, "empty"]
+    found = []
+    for row in rows:
+        cost = least[row, "around"] - least[row, "empty"]
         net = least[row, "measure"] - cost
-        rows.append(
+        found.append(
             {
                 "packet": row.name,
                 "ns": net,
@@ -171,14 +205,21 @@ def measured(made: Bench) -> list[dict[str, Any]]:
                 "restoring ns": cost,
             }
         )
-    return rows
+    return found
 
 
 def main() -> None:
     """Measures and reports."""
-    with standing(SIZES | ROOM) as made:
-        rows = measured(made)
-    report("packet", rows, list(rows[0]))
+    words = sys.argv[1:] or [""]
+    rows = [row for row in ROWS if any(word in row.name for word in words)]
+    least: Least = {}
+    for build, (sizes, defines) in BUILDS.items():
+        if wanted := [row for row in rows if row.build == build]:
+            with standing(SIZES | sizes, **defines) as made:
+                for row in wanted:
+                    measure(made, row, least)
+    found = table(rows, least)
+    report("packet", found, list(found[0]))
 
 
 if __name__ == "__main__":

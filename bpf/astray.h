@@ -215,7 +215,7 @@ static __always_inline __u32 backend_of(struct dsr_row *row, const struct pkt *p
 	__u32 service = frontend->service;
 	__u32 id = dsr_recall(row, pkt, hash, service);
 	struct service *found = services.lookup(&service);
-	__u32 view = view_of(pkt, frontend);
+	__u32 view = view_of(frontend, is_local(pkt));
 
 	if (id || !found || !view_count(found->view[view]))
 		return id;

@@ -8,6 +8,11 @@
 #include "dsr.h"
 #include "tell.h"
 
+/* bench/packet.py measures without: each packet by the Maglev table alone. */
+#ifndef REMEMBERING
+#define REMEMBERING true
+#endif
+
 /* This node's address towards backends of other nodes; false: it has none of the family. */
 static __always_inline bool own_address(bool v4, struct addr *address)
 {
@@ -45,13 +50,16 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 	return sticky_backend(&key, service, view, hash);
 }
 
-/* Which of a service's lists a packet may choose from. A pod, of another node or without a socket
- * that we see, passes by an external policy, as those do whose sockets we see. */
-static __always_inline __u32 view_of(const struct pkt *pkt, const struct frontend *frontend)
+/* Does what comes in by this device come from pods? A device's kind says so, unless detectLocalMode
+ * goes by devices: a build of its own is then for those where it says otherwise. From outside, pods
+ * of other nodes are known by their addresses. */
+#ifndef LOCAL_DEVICE
+#define LOCAL_DEVICE FROM_PODS
+#endif
+
+static __always_inline bool is_local(const struct pkt *pkt)
 {
-	if (frontend->type == FRONTEND_CLUSTER_IP)
-		return VIEW_CLUSTER_IP;
-	return FROM_PODS || in_cidr(&pkt->ends.source, CIDR_PODS) ? VIEW_INSIDE : VIEW_OUTSIDE;
+	return LOCAL_DEVICE || (!FROM_PODS && in_cidr(&pkt->ends.source, CIDR_PODS));
 }
 
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
@@ -170,7 +178,7 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = view_of(pkt, frontend);
+	view = view_of(frontend, is_local(pkt));
 	if (!view_count(service->view[view])) {
 		*verdict = empty(ctx, pkt, id, service->view[view]);
 		return NULL;
@@ -250,22 +258,24 @@ static __always_inline int balance_dsr(struct packet_ctx *ctx, const struct pkt 
 	row = dsr_row_for(pkt, &hash, &own);
 	if (!row)
 		goto otherwise;
-	id = dsr_recall(row, pkt, hash, frontend->service);
+	id = REMEMBERING ? dsr_recall(row, pkt, hash, frontend->service) : 0;
 	if (id) {
 		backend = backends.lookup(&id);
 		if (!backend || !may_hand_over(ctx, pkt, &own, backend, how))
 			goto otherwise;
 		return hand_over(ctx, pkt, &own, backend, id, how);
 	}
-	if (!may_begin(pkt) && (!IS_LAST || find_forth(pkt)))
+	if (REMEMBERING && !may_begin(pkt) && (!IS_LAST || find_forth(pkt)))
 		goto otherwise;
 	backend = pick(ctx, pkt, frontend, &id, &verdict);
 	if (!backend)
 		return verdict;
 	if (is_own(pkt, backend) || !may_hand_over(ctx, pkt, &own, backend, how))
 		goto otherwise;
-	dsr_remember(row, pkt, hash, backend, id);
-	tell_dsr(ctx, pkt, backend, id);
+	if (REMEMBERING) {
+		dsr_remember(row, pkt, hash, backend, id);
+		tell_dsr(ctx, pkt, backend, id);
+	}
 	return hand_over(ctx, pkt, &own, backend, id, how);
 otherwise:
 	return IS_LAST ? balance_flow(ctx, pkt, frontend) : PACKET_NEXT;
@@ -280,15 +290,29 @@ static __always_inline int balance(struct packet_ctx *ctx, const struct pkt *pkt
 	return IS_LAST ? balance_elsewhere(ctx, pkt) : balance_dsr(ctx, pkt, frontend);
 }
 
-/* NULL: no service's; `flags` then says what the address is. */
+/* Is a look at whose the address is to be spared? XDP, which answers nobody, asks only for node
+ * ports; what it wrongly passes, tc serves. */
+static __always_inline bool is_no_node_port(const struct pkt *pkt)
+{
+	__u32 zero = 0, port = bpf_ntohs(pkt->ends.destination_port);
+	struct node *self = IS_LAST ? NULL : node.lookup(&zero);
+
+	return self && (port < self->first_port || port > self->last_port);
+}
+
+/* NULL: no service's; `flags` then says what the address is, at tc. */
 static __always_inline struct frontend *asked_for(const struct pkt *pkt, __u32 *flags)
 {
 	struct frontend_key key = {};
+	struct frontend *frontend;
 
 	key.address = pkt->ends.destination;
 	key.port = pkt->ends.destination_port;
 	key.protocol = pkt->protocol;
-	return find_frontend(&key, 0, flags);
+	frontend = frontends.lookup(&key);
+	if (frontend || is_no_node_port(pkt))
+		return frontend;
+	return find_node_port(&key, 0, flags);
 }
 
 /* A packet that comes from a client, as far as one can see. */

@@ -50,7 +50,7 @@ static __always_inline int translate(const struct frontend *frontend, __u32 flag
 		return OUTCOME_FOREIGN;
 	to->service = id;
 	to->flags = frontend->flags & FRONTEND_RANGES ? PEER_RANGES : 0;
-	view = frontend->type == FRONTEND_CLUSTER_IP ? VIEW_CLUSTER_IP : VIEW_INSIDE;
+	view = view_of(frontend, true);
 	list = service->view[view];
 	if (!view_count(list))
 		return view_empty(list) == EMPTY_DROP ? OUTCOME_DROP : OUTCOME_REFUSE;

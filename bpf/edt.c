@@ -4,10 +4,13 @@
  *
  * The pod is named where its packets enter the node, before anything rewrites their addresses.
  * The name travels in tc_index: forwarding, bridging, NAT and masquerading leave that alone, and
- * nothing in use today reads it. */
+ * nothing in use today reads it. A pod on the host's network has no such place; its packets lead
+ * to their socket up to the leaving device, and the socket to its cgroup. */
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 
@@ -16,8 +19,7 @@
 #include "maps.h"
 #include "ctx_skb.h"
 #include "edt.h"
-
-#define V4_PREFIX bpf_htonl(0xffff)
+#include "tell.h"
 
 enum side {
 	SIDE_SOURCE = 0,
@@ -52,6 +54,31 @@ static __always_inline struct limit *limit_of(__u32 number)
 	return limit && limit->rate ? limit : NULL;
 }
 
+/* The number of the egress limit of a pod on the host's network, whose containers are cgroups below its own. */
+static __always_inline __u32 of_socket(struct __sk_buff *skb)
+{
+	__u32 nobody = 0;
+	struct limit *any = limits.lookup(&nobody);
+
+	if (!any || !any->state)
+		return 0;
+	for (int level = 1; level <= EDT_LEVELS; level++) {
+		__u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
+		struct addr key = {};
+		struct pod_limits *pod;
+
+		if (!id)
+			return 0;
+		key.word[0] = bpf_htonl((__u32)EDT_CGROUP << 24);
+		key.word[2] = bpf_htonl(id >> 32);
+		key.word[3] = bpf_htonl((__u32)id);
+		pod = pods.lookup(&key);
+		if (pod)
+			return pod->egress;
+	}
+	return 0;
+}
+
 static __always_inline void add(__u64 *count, __u64 more)
 {
 	__sync_fetch_and_add(count, more);
@@ -83,6 +110,25 @@ static __always_inline bool pace(struct __sk_buff *skb, struct limit *limit)
 	return true;
 }
 
+/* The pod's queue is full: the packet is dropped, and told with the number of its limit. */
+static __always_inline int too_full(struct __sk_buff *skb, __u32 number)
+{
+	struct listener *listener = heard_by();
+	struct pkt pkt = {};
+	struct event *event;
+
+	if (!listener)
+		return drop(REASON_BANDWIDTH);
+	read_packet(skb, &pkt);
+	event = begin_packet(listener, EVENT_DROP, skb, &pkt);
+	if (event) {
+		event->id = number;
+		event->reason = REASON_BANDWIDTH;
+		end_event(event);
+	}
+	return drop(REASON_BANDWIDTH);
+}
+
 /* tc ingress of a pod's device. Whatever the pod itself wrote there is gone. */
 int edt_name(struct __sk_buff *skb)
 {
@@ -98,25 +144,30 @@ int edt_name(struct __sk_buff *skb)
 /* tc egress of a device that leaves the node. */
 int edt_out(struct __sk_buff *skb)
 {
-	struct limit *limit = limit_of(skb->tc_index);
+	__u32 number = skb->tc_index ? skb->tc_index : of_socket(skb);
+	struct limit *limit = limit_of(number);
 
 	skb->tc_index = 0;
 	if (limit && !pace(skb, limit))
-		return drop(REASON_BANDWIDTH);
+		return too_full(skb, number);
 	return PACKET_NEXT;
 }
 
 /* tc egress of a pod's device: what the pod receives, and what another pod of this node sent. */
 int edt_pod(struct __sk_buff *skb)
 {
-	struct limit *sender = SCOPE_ALL ? limit_of(skb->tc_index) : NULL;
 	struct pod_limits *pod = of_pod(skb, SIDE_DESTINATION);
 	struct limit *limit = limit_of(pod ? pod->ingress : 0);
+	struct limit *sender;
+	__u32 number = 0;
 
+	if (SCOPE_ALL)
+		number = skb->tc_index ? skb->tc_index : of_socket(skb);
+	sender = limit_of(number);
 	skb->tc_index = 0;
 	if (sender && !pace(skb, sender))
-		return drop(REASON_BANDWIDTH);
+		return too_full(skb, number);
 	if (limit && !pace(skb, limit))
-		return drop(REASON_BANDWIDTH);
+		return too_full(skb, pod->ingress);
 	return PACKET_NEXT;
 }

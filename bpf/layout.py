@@ -147,6 +147,7 @@ class DeviceFlag(IntEnum):
     SENDS = 2
     RETURNS = 4
     GENERIC = 8
+    VIRTUAL = 16
 
 
 class Forwarding(IntEnum):
@@ -227,10 +228,14 @@ class Edt(IntEnum):
     """enum edt."""
 
     TICKS = 64
+    ROWS = 4
     FLOWS = 64
-    SHARE = 4
+    SEEN = 256
     LANE = 4
     FRAME = 1600
+    DEBT = 1000000000
+    LEVELS = 10
+    CGROUP = 255
     HORIZON = 2000000000
 
 
@@ -254,6 +259,14 @@ class Outcome(IntEnum):
     REFUSE = 2
     DROP = 3
     NO_PORT = 4
+
+
+class Asker(IntEnum):
+    """enum asker."""
+
+    SOCKET = 0
+    POD = 1
+    OUTSIDE = 2
 
 
 class EventKind(IntEnum):
@@ -625,23 +638,25 @@ class Cidr(msgspec.Struct, frozen=True, gc=False):
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
-    SIZE: ClassVar[int] = 40
-    LAYOUT: ClassVar[Struct] = Struct("<Q16s16s")
-    DIGEST: ClassVar[str] = "30d1eeb6"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0), Field("v4", 8), Field("v6", 24),)
+    SIZE: ClassVar[int] = 48
+    LAYOUT: ClassVar[Struct] = Struct("<Q16s16sII")
+    DIGEST: ClassVar[str] = "457fb141"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0), Field("v4", 8), Field("v6", 24), Field("first_port", 40), Field("last_port", 44),)
     netns: int
     v4: bytes
     v6: bytes
+    first_port: int
+    last_port: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.netns, self.v4, self.v6)
+        return self.LAYOUT.pack(self.netns, self.v4, self.v6, self.first_port, self.last_port)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        netns, v4, v6 = cls.LAYOUT.unpack(data)
-        return cls(netns, v4, v6)
+        netns, v4, v6, first_port, last_port = cls.LAYOUT.unpack(data)
+        return cls(netns, v4, v6, first_port, last_port)
 
 
 class Peer(msgspec.Struct, frozen=True, gc=False):
@@ -947,10 +962,10 @@ class ReasonCount(msgspec.Struct, frozen=True, gc=False):
 class Limit(msgspec.Struct, frozen=True, gc=False):
     """struct limit."""
 
-    SIZE: ClassVar[int] = 1160
-    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQ512s512s")
-    DIGEST: ClassVar[str] = "ef9c3e5f"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("overtook", 96), Field("marked", 104), Field("dropped", 112), Field("dropped_octets", 120), Field("named", 128), Field("flow", 136), Field("seen", 648),)
+    SIZE: ClassVar[int] = 2696
+    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQ2048s512s")
+    DIGEST: ClassVar[str] = "c8f9d45e"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("overtook", 96), Field("marked", 104), Field("dropped", 112), Field("dropped_octets", 120), Field("named", 128), Field("flow", 136), Field("seen", 2184),)
     rate: int
     longest: int
     mark: int
@@ -969,17 +984,17 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     dropped_octets: int
     named: int
     flow: tuple[int, ...]
-    seen: tuple[int, ...]
+    seen: bytes
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<64Q", *self.flow), _pack("<64Q", *self.seen))
+        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<256Q", *self.flow), self.seen)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
         rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, flow, seen = cls.LAYOUT.unpack(data)
-        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, _unpack("<64Q", flow), _unpack("<64Q", seen))
+        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, _unpack("<256Q", flow), seen)
 
 
 class PodLimits(msgspec.Struct, frozen=True, gc=False):
@@ -1030,28 +1045,34 @@ class Counter(msgspec.Struct, frozen=True, gc=False):
 class Question(msgspec.Struct, frozen=True, gc=False):
     """struct question."""
 
-    SIZE: ClassVar[int] = 104
-    LAYOUT: ClassVar[Struct] = Struct("<16s16s2sBBIQ56s")
-    DIGEST: ClassVar[str] = "a08f69c9"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("port", 32), Field("protocol", 34), Field("allowed", 35), Field("outcome", 36), Field("netns", 40), Field("to", 48),)
+    SIZE: ClassVar[int] = 120
+    LAYOUT: ClassVar[Struct] = Struct("<16s16s2sBBBBBBIIQI4x56s")
+    DIGEST: ClassVar[str] = "2e1e6417"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("port", 32), Field("protocol", 34), Field("asker", 35), Field("found", 36), Field("type", 37), Field("flags", 38), Field("view", 39), Field("service", 40), Field("allowed", 44), Field("netns", 48), Field("outcome", 56), Field("to", 64),)
     source: bytes
     destination: bytes
     port: int
     protocol: int
+    asker: int
+    found: int
+    type: int
+    flags: int
+    view: int
+    service: int
     allowed: int
-    outcome: int
     netns: int
+    outcome: int
     to: bytes
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.source, self.destination, self.port.to_bytes(2, "big"), self.protocol, self.allowed, self.outcome, self.netns, self.to)
+        return self.LAYOUT.pack(self.source, self.destination, self.port.to_bytes(2, "big"), self.protocol, self.asker, self.found, self.type, self.flags, self.view, self.service, self.allowed, self.netns, self.outcome, self.to)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        source, destination, port, protocol, allowed, outcome, netns, to = cls.LAYOUT.unpack(data)
-        return cls(source, destination, int.from_bytes(port, "big"), protocol, allowed, outcome, netns, to)
+        source, destination, port, protocol, asker, found, type, flags, view, service, allowed, netns, outcome, to = cls.LAYOUT.unpack(data)
+        return cls(source, destination, int.from_bytes(port, "big"), protocol, asker, found, type, flags, view, service, allowed, netns, outcome, to)
 
 
 class Listener(msgspec.Struct, frozen=True, gc=False):

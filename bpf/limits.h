@@ -6,11 +6,15 @@
 #include "types.h"
 
 enum edt {
-	EDT_TICKS = 64,   /* of a limit's clocks, in a nanosecond */
-	EDT_FLOWS = 64,   /* flows of a pod that are told apart, by hash */
-	EDT_SHARE = 4,    /* a flow overtakes as long as it uses 1/n of a fair share */
-	EDT_LANE = 4,     /* all that overtake get 1/n of the rate */
-	EDT_FRAME = 1600, /* octets; larger packets are several in one, and never overtake */
+	EDT_TICKS = 64,        /* of a limit's clocks, in a nanosecond */
+	EDT_ROWS = 4,          /* places of a flow, each by bits of its hash of their own */
+	EDT_FLOWS = 64,        /* places in a row */
+	EDT_SEEN = 256,        /* flows that are counted apart, by hash */
+	EDT_LANE = 4,          /* all that overtake get 1/n of the rate */
+	EDT_FRAME = 1600,      /* octets; larger packets are several in one, and never overtake */
+	EDT_DEBT = 1000000000, /* ns; what a flow used too much is forgotten after that */
+	EDT_LEVELS = 10,       /* of cgroups below which a pod's lie */
+	EDT_CGROUP = 0xff,     /* begins the key of a cgroup, which is no source address */
 	EDT_HORIZON = 2000000000, /* ns; no packet waits longer */
 };
 
@@ -25,7 +29,8 @@ enum limit_state {
 	LIMIT_NOT_HELD = 6,     /* measured: the queues do not look at departure times */
 };
 
-/* One direction of one pod. The agent writes the first four words, and zeroes the clocks when
+/* One direction of one pod. In entry 0, which is nobody's, `state` says whether any pod is found
+ * by its cgroup. The agent writes the first four words, and zeroes the clocks when
  * the rate changes; all else is the data path's. Clocks are ticks of CLOCK_MONOTONIC. */
 struct limit {
 	__u64 rate;    /* bytes of frames a second; 0: none */
@@ -39,12 +44,13 @@ struct limit {
 	/* Let through: octets of frames, with the headers of each segment; ns, of all together. */
 	__u64 packets, octets, waited, delayed, overtook, marked;
 	__u64 dropped, dropped_octets;
-	__u64 named;    /* octets that came from the pod */
-	__u64 flow[64]; /* when the flow may overtake again */
-	__u64 seen[64]; /* epoch in which the flow last sent */
+	__u64 named;     /* octets that came from the pod */
+	__u64 flow[256]; /* rows of when a flow may overtake again */
+	__u16 seen[256]; /* epoch in which the flow last sent */
 };
 
-/* The limits of an address of a pod, by number in `limits`; 0: none. */
+/* The limits of an address of a pod, by number in `limits`; 0: none. A pod on the host's network
+ * has its cgroup's id there: EDT_CGROUP, 0, id. */
 struct pod_limits {
 	__u32 egress, ingress;
 };

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pyroute2 import IPVS, Conntrack, IPRoute, IPSet, IPVSService, NetlinkError
-from pyroute2.ipset import IPSetError
+from pyroute2.conntrack import Conntrack
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.ipset import IPSet, IPSetError
+from pyroute2.ipvs import IPVS, IPVSService
+from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 
 __all__ = [
-    "NetlinkError", "Translated", "forget", "remove_device", "remove_sets",
+    "NetlinkError", "Translated", "active_connections", "forget", "remove_device", "remove_sets",
     "remove_virtual_servers", "translated",
 ]  # fmt: skip
 
@@ -60,21 +64,58 @@ def forget(one: Translated) -> bool:
     return True
 
 
-def remove_virtual_servers() -> int:
-    """Those of IPVS whose address is one of this namespace's own; how many.
+def active_connections() -> int:
+    """Those over TCP that go on through virtual servers at this namespace's own addresses.
 
-    Call only where IPVS was in use: asking for it loads its module. Raises OSError, NetlinkError.
+    0 where the kernel has no IPVS. Call it, and `remove_virtual_servers`, only where IPVS was in
+    use: to ask for it loads its module. Raises OSError, NetlinkError.
     """
+    with _ipvs() as servers:
+        return sum(
+            message.get_nested("IPVS_CMD_ATTR_DEST", "IPVS_DEST_ATTR_ACTIVE_CONNS") or 0
+            for service in _own(servers)
+            for message in list(servers.dest("dump", service=service))
+        )
+
+
+def remove_virtual_servers() -> int:
+    """Those of IPVS whose address is one of this namespace's own; how many. Raises likewise."""
+    with _ipvs() as servers:
+        own = _own(servers)
+        for service in own:
+            servers.service("del", service=service)
+        return len(own)
+
+
+@contextmanager
+def _ipvs() -> Iterator[Any]:
+    """The door to IPVS; None where the kernel has none."""
+    try:
+        servers = IPVS()
+    except NetlinkError as error:
+        if error.code not in _NO_SUCH:
+            raise
+        yield None
+        return
+    with servers:
+        yield servers
+
+
+def _own(servers: Any) -> list[Any]:
+    """Others may have servers by mark, or at addresses that packets only pass by."""
+    if servers is None:
+        return []
     with IPRoute() as route:
         own = {message.get("local") or message.get("address") for message in route.get_addr()}
-    removed = 0
-    with IPVS() as servers:
-        for message in list(servers.service("dump")):
-            service = IPVSService.from_message(message)
-            if service.get("addr") in own:
-                servers.service("del", service=service)
-                removed += 1
-    return removed
+    found = []
+    for message in list(servers.service("dump")):
+        service = message.get_attr("IPVS_CMD_ATTR_SERVICE")
+        address, port, protocol = (
+            service.get_attr(f"IPVS_SVC_ATTR_{name}") for name in ("ADDR", "PORT", "PROTOCOL")
+        )
+        if address in own:
+            found.append(IPVSService(addr=address, port=port, protocol=protocol))
+    return found
 
 
 def remove_device(name: str) -> bool:
@@ -86,13 +127,12 @@ def remove_device(name: str) -> bool:
     return bool(found)
 
 
-def remove_sets(prefix: str) -> list[str]:
-    """Those whose names begin so and that no rule uses; their names. Raises OSError."""
+def remove_sets(names: Collection[str]) -> list[str]:
+    """Those of these sets that are there and that no rule uses. Raises OSError."""
     try:
         with IPSet() as sets:
-            names = [message.get_attr("IPSET_ATTR_SETNAME") for message in sets.list()]
-            found = [name for name in names if name and name.startswith(prefix)]
-            return [name for name in found if _destroyed(sets, name)]
+            present = [message.get_attr("IPSET_ATTR_SETNAME") for message in sets.list()]
+            return [name for name in present if name in names and _destroyed(sets, name)]
     except (NetlinkError, IPSetError) as error:
         if error.code in _NO_SUCH:
             return []

@@ -33,6 +33,7 @@ __all__ = [
     "devices_to",
     "links",
     "names",
+    "ports_of",
     "way_to",
     "wired",
 ]
@@ -68,6 +69,13 @@ def device(name: str) -> Way | None:
             if link.get("ifname") == name:
                 return _leading(link, is_local=False)
     return None
+
+
+def ports_of(bridge: str) -> set[str]:
+    """The names of a bridge's ports; none of what is no bridge. Raises OSError."""
+    index = socket.if_nametoindex(bridge)
+    with IPRoute() as route:
+        return {one.get("ifname") or "" for one in route.get_links() if one.get("master") == index}
 
 
 def _leading(link: Any, *, is_local: bool) -> Way:

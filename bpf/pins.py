@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import os
 import shutil
 import threading
@@ -30,6 +31,7 @@ from bpf.source import joined
 
 BPFFS = Path("/sys/fs/bpf")
 _BPF_FS_MAGIC = 0xCAFE4A11  # include/uapi/linux/magic.h
+_FORMER = "-former-"
 
 
 def mount(folder: Path) -> bool:
@@ -112,13 +114,21 @@ class Pins:
             folder.mkdir(parents=True, exist_ok=True)
         missing = [name for name, path in paths.items() if not path.exists()]
         if missing:
-            # Programs that were built for another table of this path; attached ones stay.
-            for folder in (self.folder / "programs").iterdir():
-                shutil.rmtree(folder)
+            self._set_aside()
         for name in missing:
             self._make_one(name, entries[name], paths[name], before[name])
         self._built, self._entries = paths, dict(entries)
         self.made_anew |= any(before[name] != path for name, path in paths.items())
+
+    def _set_aside(self) -> None:
+        """Builds for other tables of today's paths are not taken for today's.
+
+        They stay until `sweep`, since attached ones need their pinned table of tail calls.
+        """
+        for folder in [*(self.folder / "programs").iterdir()]:
+            if _FORMER not in folder.name:
+                names = (folder.with_name(f"{folder.name}{_FORMER}{n}") for n in itertools.count())
+                folder.rename(next(one for one in names if not one.exists()))
 
     def _make_one(self, name: str, entries: int, path: Path, old: Path | None) -> None:
         unfinished = path.with_name(f"unfinished-{name}")

@@ -49,6 +49,24 @@ static __always_inline bool replace_v4(struct xdp_md *ctx, const struct pkt *pkt
 	return true;
 }
 
+/* May its checksum still be the sum of the pseudo header alone, which the sending device was to
+ * finish (CHECKSUM_PARTIAL)? XDP is not told, and a frame that it sends has no place to say so:
+ * such a packet is for tc. A whole one looks like it once in 2^16, and is well served there. */
+static __always_inline bool is_unfinished(struct xdp_md *ctx, const struct pkt *pkt)
+{
+	__u32 at = pkt->l4 + (pkt->protocol == IPPROTO_UDP ? 6 : 16);
+	struct device *device = find_device(pkt->device);
+	__u16 *sum = reach(ctx, at, sizeof(*sum));
+	__s64 pseudo;
+
+	if (!device || !(device->flags & DEVICE_VIRTUAL) || !sum)
+		return false;
+	pseudo = bpf_csum_diff(NULL, 0, (__be32 *)&pkt->ends.source, 32,
+			       bpf_htons(pkt->octets + ETH_HLEN - pkt->l4) +
+				       bpf_htons(pkt->protocol));
+	return pseudo >= 0 && *sum == fold(pseudo);
+}
+
 /* True: the packet has these ends now. False: it may be half done, and must not go on. */
 static __always_inline bool rewrite(struct xdp_md *ctx, const struct pkt *pkt, struct ends *to)
 {
@@ -127,7 +145,7 @@ static __always_inline int forward(struct xdp_md *ctx, const struct pkt *pkt, st
 	struct bpf_fib_lookup fib = {};
 	long answer;
 
-	if (pkt->hops <= 1)
+	if (pkt->hops <= 1 || is_unfinished(ctx, pkt))
 		return PACKET_NEXT;
 	answer = look_up_way(ctx, pkt, to, pkt->octets, &fib);
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS || !can_send(pkt, fib.ifindex))
@@ -252,7 +270,7 @@ static __always_inline int hand_over(struct xdp_md *ctx, const struct pkt *pkt,
 {
 	struct hop *hop;
 
-	if (pkt->hops <= 1)
+	if (pkt->hops <= 1 || is_unfinished(ctx, pkt))
 		return PACKET_NEXT;
 	hop = find_hop(ctx, pkt, from, backend, id);
 	if (!hop || pkt->octets + overhead(pkt, how) > hop->octets)

@@ -23,16 +23,31 @@ enum outcome {
 	OUTCOME_NO_PORT = 4, /* a cluster IP, and no port of its service */
 };
 
-/* Where would a connect go? The question, and the answer in the same place. */
+/* Who asks a service, as the data path comes to know of it. */
+enum asker {
+	ASKER_SOCKET = 0,
+	ASKER_POD = 1,     /* by packets that come in by its pod's device */
+	ASKER_OUTSIDE = 2, /* by packets that come in where outside traffic enters */
+};
+
+/* What is a destination to services, and where would a connect go? Each question, and the answer in
+ * the same place. */
 struct question {
 	struct addr source; /* that the socket will have */
 	struct addr destination;
 	__be16 port;
-	__u8 protocol;  /* IPPROTO_* */
-	__u8 allowed;   /* answer: 1, the source is in the service's ranges, or it has none */
-	__u32 outcome;  /* answer: enum outcome */
-	__u64 netns;    /* cookie of its network namespace */
-	struct peer to; /* answer, but where the address is no service's */
+	__u8 protocol; /* IPPROTO_* */
+	__u8 asker;    /* enum asker */
+	__u8 found;    /* answer: 1, it is a service's; what follows in this word is of it */
+	__u8 type;     /* answer: enum frontend_type */
+	__u8 flags;    /* answer: enum frontend_flag */
+	__u8 view;     /* answer: enum view */
+	__u32 service; /* answer: its id */
+	__u32 allowed; /* answer: 1, the source is in the service's ranges, or it has none */
+	__u64 netns;   /* cookie of a socket's network namespace */
+	__u32 outcome; /* answer for a connect: enum outcome */
+	__u32 pad;
+	struct peer to; /* answer for a connect, but where the address is no service's */
 };
 
 /* Whoever listens to `events` says so here, and goes on saying it. */
@@ -66,7 +81,7 @@ struct event {
 	__be16 backend_port;
 	__be16 port; /* of this node, towards the backend */
 	__u32 service;
-	__u32 id; /* of the backend */
+	__u32 id; /* of the backend; where a full queue dropped, of its limit */
 	__u32 device;
 	__u32 octets;  /* of the IP packet */
 	__u8 kind;     /* enum event_kind */

@@ -110,6 +110,15 @@ static __always_inline bool in_cidr(const struct addr *address, enum cidr_kind k
 	return cidr && cidr->kinds & kind;
 }
 
+/* Which of a service's lists a client may choose from. `is_inside`: its socket is seen, or it is a
+ * pod of any node; it passes by an external policy. */
+static __always_inline __u32 view_of(const struct frontend *frontend, bool is_inside)
+{
+	if (frontend->type == FRONTEND_CLUSTER_IP)
+		return VIEW_CLUSTER_IP;
+	return is_inside ? VIEW_INSIDE : VIEW_OUTSIDE;
+}
+
 static __always_inline __u32 view_count(__u64 view)
 {
 	return (__u32)view;

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bpf.link import GUARD, SOCKET_HOOKS
 from bpf.module import Program, Text
 
-_SCHED_CLS, _XDP = 3, 6  # enum bpf_prog_type
+_SCHED_CLS, _XDP, _SOCK_OPS = 3, 6, 13  # enum bpf_prog_type
 
 LB_IN = Program("lb_in", _SCHED_CLS, -1)
 LB_OUT = Program("lb_out", _SCHED_CLS, -1)
@@ -36,9 +36,17 @@ _OUTSIDE = ("lb_odd_out", "lb_unwrap", "lb_dsr", "lb_unmark", "lb_return", "lb_p
 SOCK = Text("sock.c", (*SOCKET_HOOKS, GUARD))
 LB = Text("lb.c", (LB_OUT, LB_IN, *TAILS))
 POD = Text("pod.c", (POD_IN, *(one for one in TAILS if one.name not in _OUTSIDE)))
+LOCAL_LB = Text(LB.source, LB.programs, (("LOCAL_DEVICE", "1"),))
+FOREIGN_POD = Text(POD.source, POD.programs, (("LOCAL_DEVICE", "0"),))
+"""The same for devices that detectLocalMode says are pods', or are not."""
 XDP = Text("xdp.c", (LB_XDP,))
-EXPLAIN = Text("explain.c", (Program("explain_connect", _SCHED_CLS, -1),))
+EXPLAIN_FRONTEND = Program("explain_frontend", _SCHED_CLS, -1)
+EXPLAIN_CONNECT = Program("explain_connect", _SCHED_CLS, -1)
+EXPLAIN = Text("explain.c", (EXPLAIN_FRONTEND, EXPLAIN_CONNECT))
 """Attached nowhere: for `bpf.trial`."""
+
+POD_BBR = Program("pod_bbr", _SOCK_OPS, 3)  # BPF_CGROUP_SOCK_OPS
+BBR = Text("bbr.c", (POD_BBR,))
 
 EDT_NAME = Program("edt_name", _SCHED_CLS, -1)
 EDT_POD = Program("edt_pod", _SCHED_CLS, -1)

@@ -19,18 +19,22 @@ from bpf import libbpf
 from bpf.create import create
 from bpf.layout import TABLES, Event, Listener, Question
 from bpf.maps import KernelArray, KernelHash, open_array, open_hash
-from bpf.module import Compiling, Job
+from bpf.module import Compiling, Job, Program, Text
 from bpf.pins import Pins
 from bpf.probe import has_set_retval
 from bpf.ring import Ring
-from bpf.texts import EXPLAIN, LB
+from bpf.texts import EXPLAIN, EXPLAIN_CONNECT, EXPLAIN_FRONTEND, LB, LB_IN, LB_OUT, POD, POD_IN
 
 WRITTEN = (
     "affinity", "allowances", "connected", "counters", "dsr_flows", "events", "flows", "fragments",
     "hops", "listening", "loads", "reasons", "scratches", "unconnected",
 )  # fmt: skip
 """Tables of which a trial has its own."""
+PACKETS = {LB_IN: LB, LB_OUT: LB._replace(programs=(LB_OUT,)), POD_IN: POD}
+"""What a packet can be run through: the program, and the text that has it, or enough of it."""
 _FOREVER = 2**63
+_PIECE = 1024
+"""Rows of flows to copy at once."""
 _HEADER = bytes(12) + b"\x08\x00"
 """An Ethernet header in front of a question."""
 
@@ -39,36 +43,22 @@ class Trial:
     """Programs that can be run. Made by `trial`."""
 
     def __init__(self, pins: Pins, folder: Path, kept: Path | None) -> None:
-        """Raises CompileError, OSError."""
-        self._pins = pins
-        paths, entries = {}, {}
+        """Raises OSError."""
+        self._pins, self._folder, self._kept = pins, folder, kept
+        self._paths: dict[str, str] = {}
+        self._entries: dict[str, int] = {}
+        self._programs: dict[Program, int] = {}
+        self._has_flows = False
         for name in TABLES:
             live = pins.found(name)
             descriptor = libbpf.open_pin(str(live))
-            entries[name] = libbpf.map_info(descriptor).max_entries or 1
+            self._entries[name] = libbpf.map_info(descriptor).max_entries or 1
             libbpf.close(descriptor)
-            paths[name] = live if name not in WRITTEN else folder / name
+            self._paths[name] = str(live if name not in WRITTEN else folder / name)
             if name in WRITTEN:
-                own = create(name, entries[name])
+                own = create(name, self._entries[name])
                 libbpf.pin(own, str(folder / name))
                 libbpf.close(own)
-        defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
-        pinned = {name: str(path) for name, path in paths.items()}
-        jobs = [
-            Job(
-                text.source,
-                defines | dict(text.defines),
-                pinned,
-                entries,
-                text.programs,
-                str(folder / text.source.replace(".", "_")),
-                str(kept or ""),
-            )
-            for text in (LB, EXPLAIN)
-        ]
-        Compiling(jobs).wait()
-        self._connect = libbpf.open_pin(str(folder / "explain_c" / "explain_connect"))
-        self._packet = libbpf.open_pin(str(folder / "lb_c" / "lb_in"))
         self.flows: KernelArray = open_array(folder / "flows")
         self._dsr_flows = open_array(folder / "dsr_flows")
         self.affinity: KernelHash = open_hash(folder / "affinity")
@@ -77,34 +67,74 @@ class Trial:
         self._events = Ring(descriptor)
         libbpf.close(descriptor)
 
-    def remember(self) -> None:
-        """Flows and memories are those of the live tables from now on. Raises OSError."""
+    def load(self, *texts: Text) -> None:
+        """Sees to it that these can be run: side by side, before they are needed one by one.
+
+        Raises CompileError, OSError.
+        """
+        new = [text for text in texts if not self._programs.keys() >= set(text.programs)]
+        if not new:
+            return
+        defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
+        first = len(self._programs)
+        folders = {text: self._folder / str(first + n) for n, text in enumerate(new)}
+        jobs = [
+            Job(
+                text.source, defines | dict(text.defines), self._paths, self._entries,
+                text.programs, str(folder), str(self._kept or ""),
+            )
+            for text, folder in folders.items()
+        ]  # fmt: skip
+        Compiling(jobs).wait()
+        for text, folder in folders.items():
+            for one in text.programs:
+                if one not in self._programs:
+                    self._programs[one] = libbpf.open_pin(str(folder / one.name))
+
+    def remember(self, *, flows: bool = True) -> None:
+        """Flows and memories are those of the live tables from now on. Raises OSError.
+
+        `flows` False: no flow is known, as before a client's first packet.
+        """
         for name, own in (("flows", self.flows), ("dsr_flows", self._dsr_flows)):
-            live = self._pins.open_array(name)
-            for first in range(0, live.capacity, 1024):
-                count = min(1024, live.capacity - first)
-                own.write(first, live.read(first, count))
+            live = self._pins.open_array(name) if flows else None
+            if live is None and not self._has_flows:
+                continue
+            for first in range(0, own.capacity, _PIECE):
+                count = min(_PIECE, own.capacity - first)
+                own.write(first, live.read(first, count) if live else bytes(count * own.size))
+        self._has_flows = flows
         memories = dict(self._pins.open_hash("affinity").items())
         self.affinity.remove([key for key, _ in self.affinity.items() if key not in memories])
         if memories:
             self.affinity.put(memories)
 
-    def packet(self, frame: bytes, device: int) -> tuple[libbpf.Ran, list[Event]]:
+    def packet(self, program: Program, frame: bytes, device: int) -> tuple[libbpf.Ran, list[Event]]:
         """What would become of a frame on the device of this index, and what is told of it.
 
-        In this thread's network namespace. Raises OSError.
+        `program`: one of PACKETS. In this thread's network namespace. Raises CompileError, OSError.
         """
-        ran = libbpf.test_run(self._packet, frame, device=device)
+        self.load(PACKETS[program])
+        self._has_flows = True
+        ran = libbpf.test_run(self._programs[program], frame, device=device)
         return ran, [Event.unpack(raw) for raw in self._events.poll(0)]
 
+    def frontend(self, question: Question) -> Question:
+        """What the destination is to services. Raises CompileError, OSError."""
+        return self._ask(EXPLAIN_FRONTEND, question)
+
     def connect(self, question: Question) -> Question:
-        """The question with its answer. Raises OSError."""
-        ran = libbpf.test_run(self._connect, _HEADER + question.pack())
+        """Where a connect would go. Raises CompileError, OSError."""
+        return self._ask(EXPLAIN_CONNECT, question)
+
+    def _ask(self, program: Program, question: Question) -> Question:
+        self.load(EXPLAIN)
+        ran = libbpf.test_run(self._programs[program], _HEADER + question.pack())
         return Question.unpack(ran.packet[len(_HEADER) :])
 
     def close(self) -> None:
         """No program runs any more."""
-        for descriptor in (self._connect, self._packet):
+        for descriptor in self._programs.values():
             libbpf.close(descriptor)
         self._events.close()
 

@@ -191,6 +191,8 @@ struct cidr {
 struct node {
 	__u64 netns;        /* cookie of the node's own network namespace */
 	struct addr v4, v6; /* its primary addresses; unspecified: it has none of that family */
+	__u32 first_port;   /* all ports of SCOPE_NODE lie from here */
+	__u32 last_port;    /* to here */
 };
 
 enum peer_flag {
@@ -227,6 +229,7 @@ enum device_flag {
 	DEVICE_SENDS = 2,    /* native XDP of other devices can, too */
 	DEVICE_RETURNS = 4,  /* native XDP sends back what came from it (XDP_TX) */
 	DEVICE_GENERIC = 8,  /* XDP is generic here */
+	DEVICE_VIRTUAL = 16, /* what comes may carry checksums that nobody finished yet */
 };
 
 /* A device as XDP knows it, by its index. */

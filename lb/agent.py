@@ -17,9 +17,11 @@ from typing import Any
 
 from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
-from bpf.texts import LB, POD, SOCK, XDP
+from bpf.tails import any_tails
+from bpf.texts import SOCK, XDP
 from lb.address import Address, Family, family, show
 from lb.api import Server
+from lb.builds import of_pods, of_uplinks
 from lb.config import Settings
 from lb.controller import Controller
 from lb.devices import Devices
@@ -28,20 +30,21 @@ from lb.events import Recorder, of_node
 from lb.ground import ENDING, Ground
 from lb.healing import Healer
 from lb.here import Addresses, Cidrs, Identity
+from lb.host import feature, set_conntrack
 from lb.letterbox import Letterbox
 from lb.limits.manager import Bandwidth
 from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
-from lb.repairs import Parts, checks
+from lb.repairs import Parts, checks, differences
 from lb.reserved import reserve
 from lb.serving.answer import Answer
 from lb.serving.pages import metrics_port
 from lb.serving.ports import Ports
 from lb.show import counted
 from lb.sources import Api
-from lb.status import differences, status
+from lb.status import status
 from lb.tables import in_kernel
 from lb.telling import tell
 from lb.xdp import Xdp
@@ -75,12 +78,13 @@ class Agent:
         self._failed: TidegateError | None = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
+        self._conntrack = feature(settings.conntrack, set_conntrack(settings.conntrack))
         note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
-        on_devices = ground.programs[LB]
-        self._devices = Devices(settings.devices, on_devices, note)
-        self._pod_devices = PodDevices(settings.pod_devices, on_devices, ground.programs.get(POD))
+        programs, detection = ground.programs, settings.detection
+        self._devices = Devices(settings.devices, of_uplinks(programs, detection), note)
+        self._pod_devices = PodDevices(settings.pod_devices, of_pods(programs, detection))
         self._xdp = Xdp(
             settings.xdp,
             ground.programs.get(XDP),
@@ -97,23 +101,28 @@ class Agent:
         path = self._pins.find_map("connected")
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
         identity = Identity(self._pins.open_array("node"), netns.cookie())
-        identity.update(settings.node_ips)
+        identity.update(settings.node_ips, reconciler.frontends.node_ports)
+        cidrs = Cidrs(self._pins.open_hash("cidrs"))
         self.controller = Controller(
             settings,
             reconciler,
             addresses,
             self._reap,
             identify=identity.update,
-            allocate=Cidrs(self._pins.open_hash("cidrs")).update,
+            allocate=cidrs.update,
         )
         self._reaper = Reaper(settings.cgroup, libbpf.open_pin(str(path)), self.controller.serves)
         self._ports = Ports(settings, self.controller, self.fail, self._events.record)
         self.controller.followers += [tell, self._events.follow]
         self._bandwidth = Bandwidth(settings, self._pins, told=self.controller.note)
         letterbox.lead_to(self._bandwidth.beside(self.controller))
-        parts = Parts(self._pins, ground.programs[SOCK], self._devices, self._xdp, identity)
+        self._parts = Parts(
+            self._pins, ground.programs[SOCK], self._devices, self._xdp, identity, cidrs,
+            self._pod_devices, self._neighbours, self._bandwidth,
+            {text: folder for text, folder in programs.items() if any_tails(text)},
+        )  # fmt: skip
         self._healer = Healer(
-            checks(settings, self.controller, parts),
+            checks(settings, self.controller, self._parts),
             settings.repair_seconds,
             told=self.controller.note,
         )
@@ -206,8 +215,18 @@ class Agent:
                 attach(hook, programs[SOCK], self._pins.links, settings.cgroup)
             except OSError as error:
                 raise KernelRefused(f"attach {hook.name} to {settings.cgroup}: {error}") from error
-        self._pins.sweep([*programs.values(), self._bandwidth.programs], settings.sizes)
         self._attached = True
+
+    def _sweep(self) -> None:
+        """What an agent before left goes once none of it is in force: programs of devices, too.
+
+        Until then they need their tables of tail calls, which the kernel empties with the pin.
+        """
+        used = [*self._ground.programs.values(), *self._bandwidth.folders]
+        try:
+            self._pins.sweep(used, self._settings.sizes)
+        except OSError as error:
+            log.warning("could not remove what is no longer used: %s", error)
 
     def _attach_guard(self) -> None:
         """Called before anything is to be dropped in silence. Raises OSError."""
@@ -232,7 +251,7 @@ class Agent:
 
     def _follow_devices(self, default: list[str]) -> bool:
         changed = self._devices.follow(default)
-        changed |= self._xdp.follow(self._devices.serving)
+        changed |= self._xdp.follow(self._devices.for_xdp)
         return self._pod_devices.follow({*default, *self._devices.serving}) or changed
 
     def _watch_devices(self) -> None:
@@ -265,6 +284,7 @@ class Agent:
             return
         self._await_synced()
         self._bandwidth.start()
+        self._sweep()
         self._reaper.give(Work(everywhere=True))
         self._healer.start()
         if self._settings.takes_over:
@@ -285,7 +305,7 @@ class Agent:
     def _start_devices(self) -> None:
         try:
             self._devices.start()
-            self._xdp.follow(self._devices.serving)
+            self._xdp.follow(self._devices.for_xdp)
             self._pod_devices.start({*netlink.default_devices(), *self._devices.serving})
         except (OSError, netlink.NetlinkError) as error:
             raise KernelRefused(f"devices: {error}") from error
@@ -327,6 +347,8 @@ class Agent:
             "neighbours": self._neighbours.feature(),
             **self._ports.features(),
             "bandwidth": self._bandwidth.feature(),
+            **self._bandwidth.bbr.feature(),
+            **self._conntrack,
         }
 
     def _hooks(self) -> dict[str, bool]:
@@ -338,11 +360,6 @@ class Agent:
             return {show(address): pod for address, pod in self.controller.store.pods()}
 
     def _verify(self, _: dict[str, str]) -> dict[str, Any]:
-        detached = self._devices.detached() + self._xdp.detached()
-        detached += self._pod_devices.detached()
-        detached += self._bandwidth.differences()
-        with self.controller.lock:
-            lines = differences(self.controller.reconciler)
-            lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
-        lines += detached
+        lines = differences(self.controller, self._parts)
+        lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
         return {"good": not lines, "differences": lines}

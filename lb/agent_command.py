@@ -26,7 +26,8 @@ from lb.config import (
 )
 from lb.errors import BadInput, TidegateError
 from lb.ground import Ground
-from lb.kubeproxy import encode
+from lb.host import protect, set_conntrack
+from lb.kubeproxy import conntrack, encode
 from lb.kubeproxy.effective import Effective, effective
 from lb.kubeproxy.flags import DEPRECATED, FLAGS, GONE, LOGGING
 from lb.kubeproxy.settings import settings as of_configuration
@@ -36,7 +37,9 @@ from lb.options import (
     API_SOCKET,
     BPFFS,
     CGROUP,
+    HOST_PORTS,
     PROGRAM_CACHE,
+    bandwidth_flags,
     default_cgroup,
     kube_proxy_flags,
     optional_value,
@@ -210,27 +213,8 @@ log = logging.getLogger("tidegate")
     show_default=True,
     help="Bandwidth limits of pods of this node, by direction.",
 )
-@click.option(
-    "--bandwidth",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
-)
-@click.option(
-    "--bandwidth-scope",
-    type=click.Choice(["node", "all"]),
-    default="node",
-    show_default=True,
-    help="What egress limits hold for: what leaves the node, or also what goes to its own pods.",
-)
-@optional_value(
-    "--host-ports",
-    type=bool,
-    default=False,
-    show_default=True,
-    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin.",
-)
+@bandwidth_flags
+@HOST_PORTS
 @kube_proxy_flags
 @optional_value(
     "--cleanup", type=bool, default=False, help="Take everything off this node, and end."
@@ -258,10 +242,10 @@ def agent(context: click.Context, /, **flags: Any) -> None:
         elif flags["cleanup"]:
             _clean(flags["bpffs"])
         elif flags["init_only"]:
-            _initialise(flags["bpffs"])
+            _initialise(flags["bpffs"], _conntrack(found))
         else:
             settings = _settings(flags, found)
-            _protect(found.configuration.oom_score_adj)
+            protect(found.configuration.oom_score_adj)
             _serve(settings, where if DOCUMENT in context.meta else None)
     except TidegateError as error:
         click.echo(f"{context.command_path.split()[0]}: {error}", err=True)
@@ -297,19 +281,16 @@ def _clean(bpffs: Path) -> None:
         log.info("removed %s", one)
 
 
-def _initialise(bpffs: Path) -> None:
+def _initialise(bpffs: Path, settings: Mapping[str, int]) -> None:
     from lb.looking import prepare  # noqa: PLC0415
 
     prepare(bpffs)
+    set_conntrack(settings)
     log.info("%s is mounted, and the ports for masquerading are reserved", bpffs)
 
 
-def _protect(score: int) -> None:
-    """From the kernel's hand when memory runs out; proc(5), oom_score_adj."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text(str(score))
-    except OSError as error:
-        log.log(logs.V2, "oomScoreAdj %d: %s", score, error.strerror)
+def _conntrack(found: Effective) -> dict[str, int]:
+    return conntrack.wanted(found.configuration.conntrack, found.asked, os.cpu_count() or 1)
 
 
 def _settings(flags: dict[str, Any], found: Effective) -> Settings:
@@ -347,9 +328,11 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         repair_seconds=flags["repair_interval"],
         # A trial on files must not take the services of a live cluster off its node.
         takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
+        conntrack=_conntrack(found),
         host_ports=flags["host_ports"],
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
+        pod_bbr=flags["pod_bbr"] == "on",
         sizes=table_sizes(sizes),
         **part,
     )

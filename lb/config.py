@@ -117,11 +117,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""
+    conntrack: dict[str, int] = {}
+    """Settings of connection tracking that somebody asked for, by name."""
     host_ports: bool = False
     """Are `hostPort`s of this node's pods served?"""
     bandwidth: str = "off"
     """Pod bandwidth limits: auto, on, off."""
     bandwidth_scope: str = "node"
+    pod_bbr: bool = False
     """What they hold for: `node`, what leaves it; `all`, also between its pods."""
     sizes: dict[str, int] = msgspec.field(default_factory=lambda: table_sizes({}))
     """Length of each table in entries; of slots in lines of 16, of rings in pairs."""

@@ -48,7 +48,7 @@ class Controller:
         addresses: Addresses,
         reap: Callable[[Work], None],
         *,
-        identify: Callable[[Collection[Address]], None] = lambda _: None,
+        identify: Callable[[Collection[Address], range], None] = lambda *_: None,
         allocate: Callable[[Collection[Prefix], Collection[Prefix]], object] = lambda *_: None,
     ) -> None:
         self.settings = settings
@@ -235,7 +235,10 @@ class Controller:
         due = self.reconciler.next_retry()
         if not names and (due is None or due > now):
             return Outcome(0, [], [])
+        before = self.reconciler.frontends.node_ports
         outcome = self.reconciler.step({name: self.plans(name) for name in sorted(names)}, now)
+        if (ports := self.reconciler.frontends.node_ports) != before:
+            self._write_addresses(lambda: self._identify(self.here.addresses, ports))
         self._write_addresses(lambda: self.addresses.serve(self._cluster_ips(names)))
         return outcome
 
@@ -287,7 +290,7 @@ class Controller:
         try:
             addresses = [address for address, _ in self._known]
             self._news |= self.addresses.update(addresses, here.addresses, self.store.peers())
-            self._identify(here.addresses)
+            self._identify(here.addresses, self.reconciler.frontends.node_ports)
             self._follow_pods(node.pod_cidrs if node else ())
             self._allocate(self.store.service_cidrs(), self.pods.prefixes.values())
         except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from bpf import tc
 from lb.address import Family
+from lb.builds import Builds
 
 log = logging.getLogger("tidegate.devices")
 _SETTINGS = Path("/proc/sys/net")
@@ -60,9 +61,8 @@ def feature(
 class Devices:
     """Attaches, and remembers what failed. For any thread."""
 
-    def __init__(self, named: Sequence[str], programs: Path, note: str = "") -> None:
-        self._named, self._note = named, note
-        self._programs = tc.pins(programs, *tc.DEVICE_HOOKS)
+    def __init__(self, named: Sequence[str], builds: Builds, note: str = "") -> None:
+        self._named, self._builds, self._note = named, builds, note
         self._lock = threading.Lock()
         self._started = False
         self._default: Sequence[str] = ()
@@ -93,7 +93,7 @@ class Devices:
             changed = False
             for name in choice.serve:
                 try:
-                    new = tc.attach(name, self._programs)
+                    new = tc.attach(name, self._builds.of(name))
                     changed |= new
                     if new and name in before[0].serve and name not in before[1]:
                         self._put_back.append(f"the programs of {name}, which were detached")
@@ -127,6 +127,11 @@ class Devices:
         with self._lock:
             return self._choice.serve if self._started else ()
 
+    @property
+    def for_xdp(self) -> tuple[str, ...]:
+        """Those that XDP may serve: of pods it knows only that they are known by their address."""
+        return tuple(name for name in self.serving if not self._builds.is_other(name))
+
     def _tell(self) -> None:
         log.info("devices: %s", ", ".join(self._choice.serve) or "none")
         for line in self._lines():
@@ -138,12 +143,11 @@ class Devices:
     def detached(self) -> list[str]:
         """A line for each program that somebody took off. Raises OSError, NetlinkError."""
         with self._lock:
-            wanted = tc.wanted(self._programs) if self._choice.serve else {}
             there = tc.attached(*self._choice.serve)
             return [
                 f"{name} is detached from {device}"
                 for device in self._choice.serve
-                for name, number in wanted.items()
+                for name, number in tc.wanted(self._builds.of(device)).items()
                 if there.get(device, {}).get(name) != number
             ]
 

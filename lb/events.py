@@ -27,6 +27,8 @@ log = logging.getLogger("tidegate.events")
 
 CONTROLLER = "kube-proxy"
 """Who reports, as tools for kube-proxy filter by it."""
+LIMITS = "kubernetes.io/"
+"""Begins the annotations of pods that are read."""
 API = "events.k8s.io/v1"
 LONGEST_NOTE = 1024
 """Characters that the API takes."""
@@ -92,13 +94,15 @@ def _stamp(now: float) -> str:
 
 
 def of_turn(turn: Turn) -> Iterator[Event]:
-    """Services that fail, and annotations of ours that cannot be read."""
+    """Services that fail, and annotations of ours, and bandwidths, that cannot be read."""
     for unit, error in turn.failed.items():
         yield of_service(unit.service, "FailedToProgramService", "Program", f"{unit}: {error}")
     for one in turn.refused:
         kind, _, named = one.subject.partition(" ")
-        if one.wrong and kind == Kind.SERVICE and one.reason.startswith(ANNOTATION):
-            namespace, _, name = named.partition("/")
+        namespace, _, name = named.partition("/")
+        if one.wrong and kind == Kind.POD and one.reason.startswith(LIMITS):
+            yield Event("Pod", namespace, name, WARNING, "InvalidAnnotation", "Limit", one.reason)
+        elif one.wrong and kind == Kind.SERVICE and one.reason.startswith(ANNOTATION):
             found = ServiceName(namespace, name)
             yield of_service(found, "InvalidAnnotation", "Read", f"{one.reason}; the default holds")
 

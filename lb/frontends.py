@@ -13,7 +13,7 @@ from contextlib import suppress
 import msgspec
 
 from bpf.layout import Frontend as FrontendRecord
-from bpf.layout import FrontendKey
+from bpf.layout import FrontendKey, Scope
 from lb.claims import Claims
 from lb.errors import MapFull
 from lb.model import Protocol
@@ -21,6 +21,8 @@ from lb.plan import Frontend, Plan, Unit
 from lb.tables import Tables
 from lb.writes import full, put, put_all, remove
 
+_PORT, _SCOPE = slice(16, 18), 19
+"""Where in a packed key they lie: half a million keys need no unpacking."""
 Entries = dict[bytes, bytes]
 """Packed frontends by packed key."""
 
@@ -42,6 +44,8 @@ class Frontends:
         self.claims = Claims()
         self.there: dict[bytes, bytes] = {}
         """What the table holds."""
+        self.node_ports = range(65536, 65536)
+        """From the least to the greatest that there was; it never shrinks."""
         self._tables = tables
         self._leading: dict[int, int] = {}
         """By service id, how many entries lead to it."""
@@ -178,8 +182,12 @@ class Frontends:
     def _note_written(self, entries: Mapping[bytes, bytes]) -> None:
         self._note_removed([key for key in entries if key in self.there])
         self.there |= entries
-        for value in entries.values():
+        for key, value in entries.items():
             self._leading[_service(value)] = self._leading.get(_service(value), 0) + 1
+            if key[_SCOPE] == Scope.NODE:
+                port, ports = int.from_bytes(key[_PORT], "big"), self.node_ports
+                last = max(port, ports.stop - 1) if ports else port
+                self.node_ports = range(min(port, ports.start), last + 1)
 
     def _note_removed(self, keys: Iterable[bytes]) -> None:
         for key in keys:

@@ -11,12 +11,14 @@ import fcntl
 import gc
 import os
 import signal
+import socket
 from pathlib import Path
 
 from bpf.module import CompileError
 from bpf.pins import Pins, mount
 from bpf.probe import has_set_retval
 from bpf.texts import LB, POD, SOCK, XDP
+from lb import builds
 from lb.config import Settings
 from lb.errors import BadInput, KernelRefused
 
@@ -37,10 +39,13 @@ class Ground:
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock = _locked(settings.bpffs)
+        self._alone = _alone_on_devices()
         self.pins = Pins(settings.bpffs, settings.program_cache)
         texts = [SOCK, LB]
         texts += [POD] if settings.pod_devices else []
         texts += [XDP] if settings.xdp != "off" else []
+        others = builds.texts(settings.detection)
+        texts += others if settings.pod_devices else others[:1]
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
         try:
             self.pins.make(settings.sizes)
@@ -65,6 +70,23 @@ def _locked(folder: Path) -> int:
         return exclusive(folder, "another agent runs on it")
     except OSError as error:
         raise KernelRefused(f"--bpffs {folder}: {error.strerror or error}") from error
+
+
+def _alone_on_devices() -> socket.socket:
+    """Held for as long as the process lives: two agents would take each other's programs off.
+
+    An abstract name belongs to the network namespace, as devices do (unix(7)). Raises BadInput.
+    """
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind("\0tidegate-agent")
+    except OSError as error:
+        name.close()
+        raise BadInput(
+            "another agent serves this network namespace, with another --bpffs: stop it first, or "
+            "give this one a namespace of its own"
+        ) from error
+    return name
 
 
 def exclusive(bpffs: Path, otherwise: str) -> int:

@@ -108,8 +108,9 @@ class Cidrs:
     """The table `cidrs`: whose addresses lie where. Not thread-safe."""
 
     def __init__(self, table: Hash) -> None:
-        self._table = table
-        self._written = dict(table.items())
+        self.table = table
+        self.written = dict(table.items())
+        """Packed entries that the table holds."""
 
     def update(self, services: Collection[Prefix], pods: Collection[Prefix]) -> bool:
         """Make the table hold these; False: it already did. Raises OSError."""
@@ -119,15 +120,21 @@ class Cidrs:
             CidrKey(length, address).pack(): Cidr(kind).pack()
             for (address, length), kind in kinds.items()
         }
-        changed = wanted != self._written
-        for key, value in wanted.items() - self._written.items():
-            self._table.put({key: value})
-            self._written[key] = value
-        gone = self._written.keys() - wanted.keys()
+        changed = wanted != self.written
+        for key, value in wanted.items() - self.written.items():
+            self.table.put({key: value})
+            self.written[key] = value
+        gone = self.written.keys() - wanted.keys()
         if gone:
-            self._table.remove(gone)
-            self._written = wanted
+            self.table.remove(gone)
+            self.written = wanted
         return changed
+
+    @staticmethod
+    def name(key: bytes) -> str:
+        """An entry's, for people."""
+        record = CidrKey.unpack(key)
+        return f"address range {Prefix((Address(record.address), record.prefix))}"
 
 
 class Identity:
@@ -137,16 +144,23 @@ class Identity:
         self._table, self._netns = table, netns
         self._wanted = b""
 
-    def update(self, primary: Collection[Address]) -> None:
-        """Make the table say so; zeros where a family has no address. Raises OSError."""
+    def update(self, primary: Collection[Address], node_ports: range) -> None:
+        """Make the table say so; zeros where a family has no address. Raises OSError.
+
+        `node_ports` holds all that frontends have. Where it comes late, XDP leaves them to tc.
+        """
         own = {family(address): bytes(address) for address in primary}
         v4, v6 = (own.get(one, bytes(16)) for one in (Family.IPV4, Family.IPV6))
-        self._wanted = Node(self._netns, v4, v6).pack()
+        self._wanted = Node(self._netns, v4, v6, node_ports.start, node_ports.stop - 1).pack()
         self.mend()
 
     def mend(self) -> bool:
         """See to it that the table says what it was last told; False: it already did."""
-        if not self._wanted or self._table.read(0) == self._wanted:
+        if not self.differs():
             return False
         self._table.write(0, self._wanted)
         return True
+
+    def differs(self) -> bool:
+        """Does the table say something else than it was last told?"""
+        return bool(self._wanted) and self._table.read(0) != self._wanted

@@ -28,6 +28,16 @@ _NAMES = {
     "mangle": {"KUBE-PROXY-CANARY"},
 }  # fmt: skip
 """By table, in the order in which they go: what sets marks, then what acts on them."""
+_SETS = (
+    "LOOP-BACK", "CLUSTER-IP", "EXTERNAL-IP", "EXTERNAL-IP-LOCAL", "LOAD-BALANCER",
+    "LOAD-BALANCER-FW", "LOAD-BALANCER-LOCAL", "LOAD-BALANCER-SOURCE-IP",
+    "LOAD-BALANCER-SOURCE-CIDR", "NODE-PORT-TCP", "NODE-PORT-LOCAL-TCP", "NODE-PORT-UDP",
+    "NODE-PORT-LOCAL-UDP", "NODE-PORT-SCTP", "NODE-PORT-LOCAL-SCTP", "NODE-PORT-SCTP-HASH",
+    "NODE-PORT-LOCAL-SCTP-HASH", "HEALTH-CHECK-NODE-PORT", "IPVS-IPS",
+)  # fmt: skip
+SETS = frozenset(f"{prefix}{name}"[:31] for prefix in ("KUBE-", "KUBE-6-") for name in _SETS)
+"""Its sets of ipset in mode ipvs, cut to what a name may have (IPSET_MAXNAMELEN); others' names
+begin with KUBE-, too (kube-router)."""
 _PREFIXES = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-")
 """One chain for each service, endpoint or firewall; in the table nat."""
 _PAIR = {"KUBE-MARK-MASQ": "KUBE-POSTROUTING"}

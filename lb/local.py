@@ -32,6 +32,11 @@ class Detection(msgspec.Struct, frozen=True):
     device: str = ""
     """The bridge's name, or the prefix of names."""
 
+    @property
+    def by_device(self) -> bool:
+        """Do devices say it, and not addresses?"""
+        return self.mode in (Mode.BRIDGE, Mode.PREFIX)
+
 
 class Local(msgspec.Struct, frozen=True):
     """What makes a source local here: its address in a family's prefix, or its device."""

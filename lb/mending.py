@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
+from bpf.kept import put_back, put_back_one
 from bpf.layout import BackendState, Line, NameKind, RangeKey, ServiceFlag
 from bpf.layout import Service as ServiceRecord
-from bpf.maps import Array, Hash
+from bpf.maps import Array
 from lb.address import Address, Prefix, family, show
 from lb.here import Addresses
 from lb.names import packed, show_key, text_of
@@ -43,15 +44,16 @@ class Mender:
     def mend(self) -> Iterator[str]:
         """Look at all tables once; a line for each thing that was put back. Raises OSError."""
         reconciler, tables = self._reconciler, self._tables
-        yield from _entries(tables.frontends, reconciler.frontends.there, _frontend)
-        yield from _entries(self._addresses.table, self._addresses.written, _address)
+        yield from put_back(tables.frontends, reconciler.frontends.there, _frontend)
+        yield from put_back(self._addresses.table, self._addresses.written, address_name)
+        yield from put_back(tables.vips, reconciler.vips.there, vip_name)
         for unit in list(reconciler.units):
             yield from self._unit(unit)
             yield ""
         names = reconciler.placer.names
         for kind, number in names.known():
             entry = names.entry(kind, number)
-            yield _entry(tables.names, *entry, "the name of a node or zone") if entry else ""
+            yield put_back_one(tables.names, *entry, "the name of a node or zone") if entry else ""
         yield from self._strays()
         for unit in self._sums.keys() - reconciler.units.keys():
             del self._sums[unit]
@@ -77,12 +79,12 @@ class Mender:
         if placed.ring and self._ring(unit, placed, plan):
             lines.append(f"{unit}: its ring, which was altered")
         lines += [
-            _entry(tables.ranges, key, RANGE, f"{unit}: {_range(key)}")
+            put_back_one(tables.ranges, key, RANGE, f"{unit}: {_range(key)}")
             for key in self._reconciler.ranges.there.get(unit, ())
         ]
         if unit not in self._reconciler.failing:
             key, value = packed(NameKind.SERVICE, placed.service, text_of(unit))
-            lines.append(_entry(tables.names, key, value, f"{unit}: its name"))
+            lines.append(put_back_one(tables.names, key, value, f"{unit}: its name"))
         return lines
 
     def _backends(self, placed: Placed, plan: Plan) -> int:
@@ -145,30 +147,6 @@ class Mender:
         return f"{_range(key)}, which is nobody's"
 
 
-def _entries(
-    table: Hash, wanted: Mapping[bytes, bytes], named: Callable[[bytes], str]
-) -> Iterator[str]:
-    """Make the table hold this and nothing else; `wanted` may change between the steps."""
-    for key in list(wanted):
-        value = wanted.get(key)
-        yield "" if value is None else _entry(table, key, value, named(key))
-    for key, _ in table.walk():
-        if key not in wanted and table.get(key) is not None:
-            table.remove([key])
-            yield f"{named(key)}, which was not asked for"
-        else:
-            yield ""
-
-
-def _entry(table: Hash, key: bytes, value: bytes, name: str) -> str:
-    """In the trie of ranges a wider one that is there hides that a narrower is not: no harm."""
-    there = table.get(key)
-    if there == value:
-        return ""
-    table.put({key: value})
-    return f"{name}, which was {'missing' if there is None else 'altered'}"
-
-
 def _store(table: Array, index: int, data: bytes) -> bool:
     """Make elements from `index` on say this, word by word; False: they already did."""
     there = table.read(index, -(-len(data) // table.size))[: len(data)]
@@ -204,8 +182,14 @@ def _frontend(key: bytes) -> str:
         return f"frontend {key.hex()}"
 
 
-def _address(key: bytes) -> str:
+def address_name(key: bytes) -> str:
+    """Of an entry of `addresses`."""
     return f"node address {show(Address(key))}"
+
+
+def vip_name(key: bytes) -> str:
+    """Of an entry of `vips`."""
+    return f"service address {show(Address(key))}"
 
 
 def _range(key: bytes) -> str:

@@ -242,6 +242,8 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     egress: str | None = None
     """The text of its annotation, whatever it is; None: it has none."""
     ingress: str | None = None
+    uid: str = ""
+    """By which the kubelet names its cgroup."""
     host_ports: tuple[HostPort, ...] = ()
     """Of its containers; meaningless where `host_network`."""
 

@@ -64,6 +64,26 @@ class Neighbours:
         self._is_kept = True
         self._error = ""
 
+    def mend(self) -> list[str]:
+        """A line for each that somebody took away: they come back at once.
+
+        Raises OSError, NetlinkError.
+        """
+        lost = self._lost()
+        if lost:
+            self.stir()
+        return [f"neighbour {hop.address}, which was no longer kept" for hop in lost]
+
+    def differences(self) -> list[str]:
+        """The same, and changes nothing. Raises OSError, NetlinkError."""
+        return [f"neighbour {hop.address} is not kept" for hop in self._lost()]
+
+    def _lost(self) -> list[Hop]:
+        if not self._wanted or not self._is_kept:
+            return []
+        known = neighbour.managed()
+        return sorted(self._wanted - known.ours - known.settled)
+
     def start(self) -> None:
         """Begin to work."""
         self._thread.start()

@@ -68,6 +68,15 @@ def optional_value(*names: str, **about: Any) -> Callable[..., Any]:
     return click.option(*names, is_flag=False, flag_value="true", **about)
 
 
+HOST_PORTS = optional_value(
+    "--host-ports",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin.",
+)
+
+
 def _option(flag: Flag) -> Callable[..., Any]:
     names = ["-v", "--v", "--verbosity"] if flag.name == "v" else [f"--{flag.name}"]
     about: dict[str, Any] = {
@@ -93,3 +102,36 @@ def default_cgroup(given: Path | None, *, required: bool) -> Path | None:
         if required:
             raise
         return None
+
+
+_BANDWIDTH = (
+    click.option(
+        "--bandwidth",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        show_default=True,
+        help="Pod bandwidth limits; on: do not start where the kernel has no fq.",
+    ),
+    click.option(
+        "--bandwidth-scope",
+        type=click.Choice(["node", "all"]),
+        default="node",
+        show_default=True,
+        help="What egress limits hold for: what leaves the node, or also what goes to its own "
+        "pods.",
+    ),
+    click.option(
+        "--pod-bbr",
+        type=click.Choice(["on", "off"]),
+        default="off",
+        show_default=True,
+        help="BBR for the TCP connections of pods that begin from now on.",
+    ),
+)
+
+
+def bandwidth_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of pods' bandwidth."""
+    for option in reversed(_BANDWIDTH):
+        command = option(command)
+    return command

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from bpf import netlink, tc
+from lb.builds import Builds
 
 log = logging.getLogger("tidegate.pods")
 AUTO = "auto"
+_AT_ONCE = 16
+"""Devices that a step of `mend` asks for."""
 _LEADING_TO_PODS = ("veth", "tun")
 """Kinds of devices behind which auto expects a pod or a virtual machine."""
 
@@ -45,13 +47,12 @@ def leads_to_pods(
 class PodDevices:
     """Attaches, and remembers what failed. For any thread. Without patterns it only takes off."""
 
-    def __init__(self, patterns: Sequence[str], on_devices: Path, on_pods: Path | None) -> None:
-        self._patterns = patterns
-        self._programs: tc.Pins = {}
-        if on_pods is not None:
-            self._programs = tc.pins(on_devices, tc.LB_OUT) | tc.pins(on_pods, tc.POD_IN)
+    def __init__(self, patterns: Sequence[str], builds: Builds) -> None:
+        self._patterns, self._builds = patterns, builds
+        self._seen_as: dict[int, str] = {}
         self._lock = threading.Lock()
         self._started = False
+        self._uplinks: Collection[str] = ()
         self._links: dict[int, netlink.Link] = {}
         self._renew: set[int] = set()
         self._serving: dict[int, str] = {}
@@ -71,6 +72,7 @@ class PodDevices:
     def follow(self, uplinks: Collection[str]) -> bool:
         """Look at all devices; True: something changed. Raises OSError, NetlinkError."""
         with self._lock:
+            self._uplinks = uplinks
             if not self._started:
                 return False
             wanted = self._wanted(uplinks)
@@ -80,7 +82,7 @@ class PodDevices:
             for index, name in wanted.items():
                 try:
                     if index not in self._serving or index in self._renew or name in self._errors:
-                        tc.attach(name, self._programs)
+                        tc.attach(name, self._builds.of(self._seen_as[index]))
                     serving[index] = name
                 except FileNotFoundError:
                     continue  # it went meanwhile
@@ -100,14 +102,24 @@ class PodDevices:
     def _wanted(self, uplinks: Collection[str]) -> dict[int, str]:
         """By index. Asks the kernel about new devices only, or a look would take long.
 
-        But others may become ports of a bridge that is named.
+        But others may become ports of a bridge, where its name matters.
         """
         names = netlink.names()
-        by_name = any(pattern != AUTO for pattern in self._patterns)
-        kept = self._serving if by_name else self._links
+        kept: Container[int] = self._links
+        if any(pattern != AUTO for pattern in self._patterns):
+            kept = self._serving
+        if self._builds.by_name:
+            kept = ()  # those that have programs may need others
         known = {i: self._links[i] for i in names if i in kept and i in self._links}
         known |= netlink.links(names.keys() - known.keys())
         self._links = {index: link._replace(name=names[index]) for index, link in known.items()}
+        seen_as = {
+            index: names.get(link.master) or link.name for index, link in self._links.items()
+        }
+        self._renew |= {
+            index for index, name in seen_as.items() if self._seen_as.get(index) != name
+        }
+        self._seen_as = seen_as
         return {
             index: link.name
             for index, link in self._links.items()
@@ -123,18 +135,45 @@ class PodDevices:
         for line in self._errors.values():
             log.warning("%s", line)
 
+    def mend(self) -> Iterator[str]:
+        """Put back what somebody took off, a few devices at a step; a line for each of them.
+
+        Raises OSError, NetlinkError.
+        """
+        with self._lock:
+            serving = list(self._serving.items())
+        for first in range(0, len(serving), _AT_ONCE):
+            part = dict(serving[first : first + _AT_ONCE])
+            gone = self._without(part)
+            with self._lock:
+                self._renew |= gone.keys() & self._serving.keys()
+            if gone:
+                self.follow(self._uplinks)
+            yield from [f"the programs of {part[index]}, which were detached" for index in gone]
+            yield ""
+
+    def _without(self, devices: Mapping[int, str]) -> dict[int, list[str]]:
+        """The programs that those lack that lack any."""
+        there = tc.attached(*devices.values())
+        lacking = {
+            index: [
+                program
+                for program, number in tc.wanted(self._builds.of(self._seen_as[index])).items()
+                if there[name].get(program) != number
+            ]
+            for index, name in devices.items()
+            if name in there and index in self._seen_as
+        }
+        return {index: programs for index, programs in lacking.items() if programs}
+
     def detached(self) -> list[str]:
         """A line for each program that somebody took off. Raises OSError, NetlinkError."""
         with self._lock:
-            if not self._serving:
-                return []
-            wanted = tc.wanted(self._programs)
-            there = tc.attached(*self._serving.values())
+            gone = self._without(self._serving) if self._serving else {}
             return [
-                f"{program} is detached from {device}"
-                for device in self._serving.values()
-                for program, number in wanted.items()
-                if there.get(device, {}).get(program) != number and device in there
+                f"{program} is detached from {self._serving[index]}"
+                for index, programs in gone.items()
+                for program in programs
             ]
 
     def feature(self) -> dict[str, Any]:

@@ -132,6 +132,12 @@ class Reconciler:
         """Services that have anything in the maps."""
         return set(self._of_service)
 
+    @property
+    def ringless(self) -> list[Unit]:
+        """Units that are served without the Maglev ring that they should have."""
+        placed = ((unit, self.units.get(unit)) for unit in sorted(self._ringless))
+        return [unit for unit, there in placed if there and self.placer.wants_ring(there)]
+
     def troubles(self) -> dict[Unit, str]:
         """Why, for each unit that the maps do not hold as asked for."""
         found: dict[Unit, list[str]] = {unit: [one.error] for unit, one in self.failing.items()}

@@ -14,6 +14,7 @@ from lb.plan import Unit
 from lb.reconcile import Reconciler
 from lb.restore import Found, restore
 from lb.sources import Report
+from lb.tables import FLAGS
 
 
 def status(
@@ -47,6 +48,7 @@ def status(
         "backends": controller.reconciler.placer.backends.used,
         "features": {
             "socket-lb": socket_lb,
+            "maglev": _maglev(controller),
             **features,
         },
         "failing": failing,
@@ -66,6 +68,20 @@ def _source(controller: Controller) -> dict[str, Any]:
         "synced": controller.is_synced,
         "error": report.error,
     }
+
+
+def _maglev(controller: Controller) -> dict[str, Any]:
+    """Whether all services have their tables; those without are served all the same."""
+    without = controller.reconciler.ringless
+    if not without:
+        return {"state": "on"}
+    named = ", ".join(dict.fromkeys(str(unit.service) for unit in without[:3]))
+    more = ", ..." if len(without) > 3 else ""
+    reason = (
+        f"{len(without)} service ports ({named}{more}) have no table for want of room, and go by "
+        f"a hash over their backends: raise {FLAGS['rings']}"
+    )
+    return {"state": "on", "reason": reason}
 
 
 def _failing(controller: Controller) -> list[dict[str, Any]]:

@@ -7,8 +7,10 @@ on: connection tracking remembers their translation without any rule, as long as
 the type nat is there. So where kube-proxy's nftables table was the only one, an empty chain of
 ours takes its place in the same transaction, until `tidegate cleanup`.
 
-Not for a kube-proxy that still runs: it would put everything back. Connections through IPVS end
-with its virtual servers, as they do when kube-proxy itself leaves that mode.
+Connections through IPVS need its virtual servers, and the device that holds their addresses: those
+go last, when no connection is left, or after some minutes.
+
+Not for a kube-proxy that still runs: it would put everything back.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bpf import netfilter
 from lb.errors import KernelRefused
-from lb.leftovers import removal
+from lb.leftovers import SETS, removal
 
 log = logging.getLogger("tidegate.takeover")
 
@@ -40,6 +43,8 @@ _LEGACY = {
 """The older kind of iptables is asked only where it has tables: asking makes them."""
 _NFT = ("iptables-nft", "ip6tables-nft")
 
+IDLE_SECONDS, LOOK_SECONDS = 300.0, 2.0
+"""The longest wait for the last connection through IPVS, and the pause between two looks."""
 REST_SECONDS = 2.0
 """Whoever was in the midst of a connect when our programs came still sends its first packet to the
 service, and needs kube-proxy's rules once more."""
@@ -49,20 +54,26 @@ Serves = Callable[[int, bytes, int], bool]
 
 def take_over(serves: Serves) -> list[str]:
     """Remove everything; a line for each thing that went. What cannot be removed is logged."""
-    removed: list[str] = []
-    for step in (_nftables, _iptables, _virtual_servers, _sets):
-        try:
-            removed += step()
-        except (KernelRefused, OSError, netfilter.NetlinkError) as error:
-            log.warning("could not remove what kube-proxy left: %s", error)
-    if removed:
-        removed += _flows(serves)
-    return removed
+    return [*_rules(serves), *_tried(_virtual_servers)]
+
+
+def _rules(serves: Serves) -> list[str]:
+    """All but what connections still need."""
+    removed = [line for step in (_nftables, _iptables, _sets) for line in _tried(step)]
+    return [*removed, *(_flows(serves) if removed else ())]
+
+
+def _tried(step: Callable[[], list[str]]) -> list[str]:
+    try:
+        return step()
+    except (KernelRefused, OSError, netfilter.NetlinkError) as error:
+        log.warning("could not remove what kube-proxy left: %s", error)
+        return []
 
 
 def is_back() -> bool:
     """Are there rules of kube-proxy's? After a take-over that means that it still runs."""
-    if any(name == TABLE for _, name in _nft_tables()):
+    if any(name == TABLE for _, name in _nft_tables()) or _has_device():
         return True
     return any(removal(_run([f"{program}-save"])) for program in _programs())
 
@@ -71,8 +82,10 @@ def watch(serves: Serves, stop: threading.Event, *, seconds: float = 60.0) -> No
     """Take over, and look once more after a while. For a thread of its own; raises nothing."""
     if stop.wait(REST_SECONDS):
         return
-    for line in take_over(serves):
-        log.info("kube-proxy left this, and it is gone now: %s", line)
+    _say(_rules(serves))
+    if not _idle(stop):
+        return  # the next agent goes on from here
+    _say(_tried(_virtual_servers))
     if stop.wait(seconds):
         return
     try:
@@ -83,6 +96,30 @@ def watch(serves: Serves, stop: threading.Event, *, seconds: float = 60.0) -> No
             )
     except (KernelRefused, OSError) as error:
         log.warning("could not look for kube-proxy's rules: %s", error)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.info("kube-proxy left this, and it is gone now: %s", line)
+
+
+def _idle(stop: threading.Event) -> bool:
+    """Waits for the connections through IPVS; False: told to stop before that."""
+    deadline, is_told = time.monotonic() + IDLE_SECONDS, False
+    while _has_device() and time.monotonic() < deadline:
+        try:
+            count = netfilter.active_connections()
+        except (OSError, netfilter.NetlinkError) as error:
+            log.warning("IPVS: %s", error)
+            break
+        if not count:
+            break
+        if not is_told:
+            log.info("%d connections go on through IPVS; its servers stay as long", count)
+            is_told = True
+        if stop.wait(LOOK_SECONDS):
+            return False
+    return True
 
 
 def give_back() -> list[str]:
@@ -147,15 +184,22 @@ def _programs() -> Iterator[str]:
             yield program
 
 
-def _virtual_servers() -> list[str]:
-    """Before the device, whose addresses tell which servers are kube-proxy's."""
+def _has_device() -> bool:
     try:
         socket.if_nametoindex(DEVICE)
     except OSError:
+        return False
+    return True
+
+
+def _virtual_servers() -> list[str]:
+    """Before the device, whose addresses tell which servers are kube-proxy's."""
+    if not _has_device():
         return []
     removed = []
     try:
-        removed.append(f"{netfilter.remove_virtual_servers()} virtual servers of IPVS")
+        count = netfilter.remove_virtual_servers()
+        removed += [f"{count} virtual servers of IPVS"] if count else []
     except (OSError, netfilter.NetlinkError) as error:
         log.warning("IPVS: %s", error)
     if netfilter.remove_device(DEVICE):
@@ -164,7 +208,7 @@ def _virtual_servers() -> list[str]:
 
 
 def _sets() -> list[str]:
-    return [f"set {name}" for name in netfilter.remove_sets("KUBE-")]
+    return [f"set {name}" for name in netfilter.remove_sets(SETS)]
 
 
 def _flows(serves: Serves) -> list[str]:

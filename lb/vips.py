@@ -25,7 +25,8 @@ class Vips:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._there: dict[bytes, bytes] = {}
+        self.there: dict[bytes, bytes] = {}
+        """What the table holds."""
         self._of: dict[Unit, Addresses] = {}
         self._users: dict[bytes, dict[Unit, bool]] = {}
         self._unsettled: set[bytes] = set()
@@ -37,7 +38,7 @@ class Vips:
 
     def adopt(self, plans: Iterable[Plan]) -> None:
         """Take over what the table holds; these plans use it. Raises OSError."""
-        self._there = dict(self._tables.vips.items())
+        self.there = dict(self._tables.vips.items())
         for plan in plans:
             self.note(plan)
 
@@ -73,18 +74,18 @@ class Vips:
             for address in self._unsettled
             if address in self._users
         }
-        wrong = {key: value for key, value in wanted.items() if self._there.get(key) != value}
+        wrong = {key: value for key, value in wanted.items() if self.there.get(key) != value}
         failed = put_all(self._tables, "vips", wrong)
-        self._there |= {key: value for key, value in wrong.items() if key not in failed}
+        self.there |= {key: value for key, value in wrong.items() if key not in failed}
         gone = self._unsettled - wanted.keys()
-        removed = remove(self._tables.vips, gone & self._there.keys())
+        removed = remove(self._tables.vips, gone & self.there.keys())
         for key in removed:
-            del self._there[key]
-        self._unsettled = set(failed) | (gone & self._there.keys())
+            del self.there[key]
+        self._unsettled = set(failed) | (gone & self.there.keys())
 
     def remove_unknown(self) -> None:
         """All is planned: what no unit has goes."""
-        self._unsettled |= self._there.keys() - self._users.keys()
+        self._unsettled |= self.there.keys() - self._users.keys()
         self.write()
 
 

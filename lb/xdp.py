@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bpf import xdp
+from bpf.kept import Elements, Named, differences, key_of, put_back
 from bpf.layout import Device, DeviceFlag
-from bpf.maps import Array
+from bpf.maps import Array, Hash
 from bpf.xdp import Link, Mode
 
 log = logging.getLogger("tidegate.xdp")
@@ -34,7 +35,8 @@ def entry(link: Link, mode: Mode | None) -> Device:
 
     A driver that runs the program can send back what came, but a veth, which lets it lie until
     its next packet (see `rewrite_xdp.h`); it takes redirected frames, while its other end
-    listens in the way that XDP needs.
+    listens in the way that XDP needs. A veth hands over what a process of this machine sent, with
+    checksums that nobody finished; generic XDP sees what any virtual driver or GRO left so.
     """
     flags = 0
     if link.is_ethernet:
@@ -45,6 +47,8 @@ def entry(link: Link, mode: Mode | None) -> Device:
         flags |= DeviceFlag.RETURNS
     if mode is Mode.GENERIC:
         flags |= DeviceFlag.GENERIC
+    if link.is_veth or mode is Mode.GENERIC:
+        flags |= DeviceFlag.VIRTUAL
     return Device(link.mac, flags)
 
 
@@ -156,7 +160,28 @@ class Xdp:
                 if name in names and names[name] not in there
             ]
 
+    def mend(self) -> list[str]:
+        """See to it that the table says what it was told; a line for each device where it did not.
+
+        Raises OSError.
+        """
+        with self._lock:
+            return [line for line in put_back(*self._kept()) if line]
+
+    def differences(self) -> list[str]:
+        """The same, and changes nothing. Raises OSError."""
+        with self._lock:
+            return differences(*self._kept())
+
+    def _kept(self) -> tuple[Hash, dict[bytes, bytes], Named]:
+        wanted = {key_of(number): value for number, value in self._written.items()}
+        return Elements(self._table), wanted, _name
+
     def feature(self) -> dict[str, Any]:
         """The entry in `status`."""
         with self._lock:
             return feature(self._wanted, dict(self._modes), dict(self._reasons))
+
+
+def _name(key: bytes) -> str:
+    return f"what XDP knows of device {int.from_bytes(key, 'little')}"

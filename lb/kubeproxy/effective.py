@@ -30,6 +30,8 @@ class Effective(msgspec.Struct, frozen=True):
 
     configuration: Configuration
     lines: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
+    """The fields of `conntrack` that were given a value, by their names in a file."""
 
 
 def effective(given: Mapping[str, Any], document: Document | None, where: str = "") -> Effective:
@@ -40,10 +42,11 @@ def effective(given: Mapping[str, Any], document: Document | None, where: str = 
     """
     said = [f"--{name}: a flag of old, without any effect" for name in GONE if name in given]
     if document is None:
-        found = _listening(defaulted(from_plain(fields(given, (*FLAGS, *LOGGING)))), given)
+        plain = fields(given, (*FLAGS, *LOGGING))
+        found = _listening(defaulted(from_plain(plain)), given)
         said += [f"--{old}: use --{new}" for old, new in DEPRECATED.items() if old in given]
         _judge(found, "", given)
-        return Effective(found, (*said, *remarks(found)))
+        return Effective(found, (*said, *remarks(found)), _asked(plain))
     try:
         plain, warnings = known_fields(document)
         found = defaulted(from_plain(_with_logging(plain, given)))
@@ -55,7 +58,12 @@ def effective(given: Mapping[str, Any], document: Document | None, where: str = 
     if lost:
         said.append(f"{', '.join(lost)}: --config {where} stands in place of them")
     _judge(found, where, given)
-    return Effective(found, (*said, *remarks(found)))
+    return Effective(found, (*said, *remarks(found)), _asked(plain))
+
+
+def _asked(plain: Mapping[str, Any]) -> frozenset[str]:
+    part = plain.get("conntrack") or {}
+    return frozenset(name for name, value in part.items() if value is not None)
 
 
 def _with_logging(plain: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

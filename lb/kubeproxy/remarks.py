@@ -48,14 +48,6 @@ _UNUSED = (
     ),
     (
         (
-            "conntrack.max_per_core", "conntrack.min", "conntrack.tcp_established_timeout",
-            "conntrack.tcp_close_wait_timeout", "conntrack.tcp_be_liberal",
-            "conntrack.udp_timeout", "conntrack.udp_stream_timeout",
-        ),
-        "connections to services are not tracked; conntrack stays as the node has it",
-    ),
-    (
-        (
             "client_connection.content_type", "client_connection.accept_content_types",
             "client_connection.qps", "client_connection.burst",
         ),

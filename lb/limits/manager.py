@@ -21,12 +21,12 @@ from lb.config import Settings
 from lb.devices import choose
 from lb.errors import KernelRefused
 from lb.limits import measure, places, show
+from lb.limits.bbr import CONSTANTS, Bbr
 from lb.limits.pods import Pods
 from lb.sources import Inbox
 
 log = logging.getLogger("tidegate.bandwidth")
 
-_CONSTANTS = {"HAVE_SET_RETVAL": "0"}  # no program of these makes use of it
 LOOK_SECONDS, LOOKS = 5.0, 12
 """Between looks at what limits do; at every twelfth, at what somebody may have taken off, too."""
 NO_FQ = "no fq in this kernel (sch_fq): limits are not enforced"
@@ -43,8 +43,10 @@ class Bandwidth:
     ) -> None:
         self._settings, self._pins = settings, pins
         self._text = EDT[settings.bandwidth_scope]
-        self.programs = pins.place(self._text, _CONSTANTS)
-        """Where the programs lie, once a limit needs them."""
+        self.programs = pins.place(self._text, CONSTANTS)
+        self.bbr = Bbr(settings, pins, told)
+        self.folders = (self.programs, self.bbr.programs)
+        """Where the programs lie, once they are needed."""
         self._has_fq = settings.bandwidth != "off" and qdisc.has_fq()
         if settings.bandwidth == "on" and not self._has_fq:
             raise KernelRefused(f"--bandwidth on: {NO_FQ.partition(':')[0]}; take auto or off")
@@ -55,10 +57,11 @@ class Bandwidth:
         self._tables = show.tables(pins)
         self._book = Book(self._tables)
         self._places = places.Places()
-        self._built = self._is_clean = False
+        self._built = self._is_clean = self._is_adopted = False
         self._faults: tuple[str, ...] = ()
         self._gauge = measure.Gauge()
         self._loose = ""
+        self._known: list[Pod] = []
         self._complained: set[str] = set()
         self._told = told
 
@@ -101,6 +104,8 @@ class Bandwidth:
 
     def _run(self) -> None:
         self._book.adopt()
+        self._is_adopted = True
+        self.bbr.put()
         if self._settings.bandwidth == "off":
             self._book.apply({}, {})
             places.put(places.Places(), self.programs)
@@ -117,10 +122,10 @@ class Bandwidth:
             looked = 0 if woken else looked + 1
 
     def _look(self) -> None:
-        """Measure; what it says of limits is taken in if it is news."""
+        """Measure, and look for cgroups; what is news is taken in."""
         before = self._loose
         self._measure()
-        if self._loose != before:
+        if self._loose != before or self._pods.now() != self._known:
             self._step()
 
     def _measure(self) -> None:
@@ -133,7 +138,7 @@ class Bandwidth:
         """All of it: which limits there should be, where, and whether they are in force."""
         if not self._pods.is_listed:
             return
-        pods = self._pods.now()
+        pods = self._known = self._pods.now()
         wanted = plan(pods, {owner: held.bits for owner, held in self._book.held.items()})
         self._complain(wanted)
         ways = self._ways(pods, wanted)
@@ -201,7 +206,7 @@ class Bandwidth:
             within_node=settings.bandwidth_scope == "all",
         )  # fmt: skip
         if here.paced() | here.naming and not self._built:
-            self._pins.compile([self._text], _CONSTANTS).finish()
+            self._pins.compile([self._text], CONSTANTS).finish()
             self._built = True
         errors = places.put(here, self.programs)
         if here.naming:
@@ -221,10 +226,27 @@ class Bandwidth:
             self._told()
 
     def differences(self) -> list[str]:
-        """A line for each program or queue that is gone. Raises OSError, NetlinkError."""
+        """A line for each program, queue or entry that is not as it should be.
+
+        Raises OSError, NetlinkError.
+        """
+        with self._lock:
+            lines = self._book.differences() if self._is_adopted else []
+        return [*lines, *self._missing()]
+
+    def _missing(self) -> list[str]:
         with self._lock:
             here, built = self._places, self._built
         return places.missing(here, self.programs) if built else []
+
+    def mend(self) -> list[str]:
+        """Put back what somebody took off or altered; a line for each. Raises likewise."""
+        with self._lock:
+            lines = list(self._book.mend()) if self._is_adopted else []
+        missing = self._missing()
+        if missing:
+            self._wake.set()
+        return [*lines, *(f"{line}; it is put on again" for line in missing)]
 
     def rows(self) -> list[dict[str, Any]]:
         """Those of `show limits`. Raises OSError."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bandwidth.annotations import Direction
-from bandwidth.plan import Owner, Pod, Wanted
+from bandwidth.plan import Owner, Pod, Wanted, is_cgroup
 from bandwidth.queues import OURS, Choice, choose, is_ours
 from bpf import qdisc, tc
 from bpf.layout import LimitState
@@ -51,8 +51,8 @@ def places(
     for pod in pods:
         egress = Owner(pod.namespace, pod.name, Direction.EGRESS) in active
         ingress = Owner(pod.namespace, pod.name, Direction.INGRESS) in active
-        ingress |= within_node and any_egress and not pod.is_host_network
-        if egress or ingress:
+        ingress |= within_node and any_egress
+        if (egress or ingress) and not pod.is_host_network:
             devices = {name for one in pod.addresses for name in to_pod(one)} - set(leaving)
             naming |= devices if egress else set()
             towards |= devices if ingress else set()
@@ -66,7 +66,8 @@ def state(
     if one.fault is not None:
         return one.fault
     needed = here.naming if direction is Direction.EGRESS else here.towards
-    through = set(devices) & needed
+    by_cgroup = any(map(is_cgroup, one.addresses))
+    through = set(here.leaving if by_cgroup else set(devices) & needed)
     if direction is Direction.EGRESS:
         through |= here.leaving if through and here.leaving else {""}
     if not through or through & {"", *bad}:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from bandwidth.annotations import Direction
 from bandwidth.plan import Pod
 from lb.config import Settings
+from lb.limits import cgroups
 from lb.model import ALL_PODS, Change, Key, Kind
 from lb.model import Pod as Seen
 from lb.sources import Inbox, Report
@@ -22,6 +23,8 @@ class Pods:
         self._wake = wake
         self._lock = threading.Lock()
         self._pods: dict[Key, Pod] = {}
+        self._uids: dict[Key, str] = {}
+        self._cgroup = settings.cgroup
         self._inbox: Inbox | None = None
         self.is_listed = False
         """All of them are known: from now on a pod that is not there has no limit."""
@@ -32,9 +35,12 @@ class Pods:
         return self
 
     def now(self) -> list[Pod]:
-        """Those of this moment."""
+        """Those of this moment. Of limited pods on the host's network the cgroup is sought."""
         with self._lock:
-            return list(self._pods.values())
+            pods, uids = dict(self._pods), dict(self._uids)
+        sought = {uids[key] for key, pod in pods.items() if pod.is_host_network and pod.asked}
+        found = cgroups.find(self._cgroup, sought)
+        return [pod._replace(cgroup=found.get(uids[key], 0)) for key, pod in pods.items()]
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Pods among these are noted."""
@@ -61,8 +67,10 @@ class Pods:
             for change in changes:
                 if isinstance(change.value, Seen) and change.value.node == self._node:
                     self._pods[change.key] = _pod(change.key, change.value)
+                    self._uids[change.key] = change.value.uid
                 else:
                     self._pods.pop(change.key, None)
+                    self._uids.pop(change.key, None)
             news = before != self._pods
         if ALL_PODS in changes:
             self._all_there()

@@ -7,6 +7,7 @@ from typing import Any
 
 from bandwidth.annotations import Direction
 from bandwidth.book import Book, Tables, rows
+from bandwidth.plan import is_cgroup
 from bpf.layout import Limit, LimitState, PodLimits
 from bpf.pins import Pins
 from lb.address import Address, show
@@ -16,7 +17,8 @@ TEXTS = {
     LimitState.FREE: "not enforced: being set up",
     LimitState.ENFORCED: "enforced",
     LimitState.NO_FQ: "not enforced: no fq in this kernel",
-    LimitState.HOST_NETWORK: "not enforced: the pod is on the host's network",
+    LimitState.HOST_NETWORK: "not enforced: the pod is on the host's network, "
+    "where only egress is limited, and by its cgroup",
     LimitState.NO_DEVICE: "not enforced: no device for it, see tidegate status",
     LimitState.NO_ADDRESS: "not enforced: the pod has no address yet",
     LimitState.NOT_HELD: "not enforced: measured, packets leave before their time",
@@ -90,7 +92,8 @@ def _addresses(found: Tables) -> Iterator[tuple[int, list[str]]]:
     for key, value in sorted(found.pods.items()):
         both = PodLimits.unpack(value)
         for number in {both.egress, both.ingress} - {0}:
-            texts.setdefault(number, []).append(show(Address(key)))
+            text = f"cgroup {int.from_bytes(key[4:])}" if is_cgroup(key) else show(Address(key))
+            texts.setdefault(number, []).append(text)
     yield from texts.items()
 
 

@@ -15,7 +15,8 @@ from lb.address import Address, parse, show
 from lb.client import ask
 from lb.errors import BadInput, KernelRefused
 from lb.model import Protocol
-from lb.see.explain import Answer, Explainer, same_family
+from lb.see.answer import Answer
+from lb.see.explain import Explainer, same_family
 from lb.see.frame import Ends, captured, read
 from lb.see.monitor import cgroup_of, names
 from lb.tables import in_kernel
@@ -53,7 +54,8 @@ def explaining(bpffs: Path, api_socket: Path, kept: Path | None) -> Iterator[Exp
     try:
         tables, who = in_kernel(pins), names(pins, bpffs, api_socket)
         with trial(pins, kept) as run:
-            yield Explainer(pins, tables, who, run, cgroup_of(bpffs, api_socket))
+            run.remember()
+            yield Explainer(tables, who, run, cgroup_of(bpffs, api_socket))
     except (OSError, CompileError, NetlinkError) as error:
         said = getattr(error, "strerror", None) or error
         raise KernelRefused(

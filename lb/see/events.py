@@ -5,6 +5,7 @@ Not for reading them (`lb.see.listening`).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +18,14 @@ from lb.words import REASONS
 
 Row = dict[str, Any]
 _NOBODY = bytes(16)
+_PODS = ("client_pod", "backend_pod", "limited_pod")
+
+
+def protocol(number: int) -> str:
+    """Its name; a bandwidth limit also drops what is neither TCP nor UDP."""
+    with suppress(ValueError):
+        return Protocol(number).name
+    return f"protocol {number}"
 
 
 class Wanted(NamedTuple):
@@ -45,7 +54,7 @@ class Wanted(NamedTuple):
         """Is it one of those?"""
         return (
             (self.service is None or row["service"].partition(":")[0] == self.service)
-            and (self.pod is None or self.pod in (row["client_pod"], row["backend_pod"]))
+            and (self.pod is None or self.pod in [row[field] for field in _PODS])
             and (self.reason is None or row["reason"] == self.reason)
             and (self.address is None or self.address in row["addresses"])
         )
@@ -59,24 +68,27 @@ def row(event: Event, who: Who, started: float) -> Row:
         client_text = who.netns(event.netns) or f"netns:{event.netns}"
         client = parse(client_text) if not client_text.startswith("netns:") else client
     reason = Reason(event.reason)
+    limit = who.limit(event.id) if reason is Reason.BANDWIDTH else None
     backend = _place(event.backend, event.backend_port)
     addresses = [show(Address(one)) for one in (client, event.destination, event.backend)]
     return {
         "time": datetime.fromtimestamp(started + event.time / 1e9).astimezone().isoformat(),
         "event": EventKind(event.kind).name.lower(),
         "hook": Hook(event.hook).name.lower(),
-        "protocol": Protocol(event.protocol).name,
+        "protocol": protocol(event.protocol),
         "client": client_text,
         "client_pod": who.pod(client) if client != _NOBODY else "",
         "frontend": show_port(Address(event.destination), event.destination_port),
         "service": who.service(event.service),
         "backend": backend,
         "backend_pod": who.pod(event.backend) if backend else "",
-        "backend_node": who.node(event.id),
+        "backend_node": who.node(event.id) if reason is not Reason.BANDWIDTH else "",
         "mode": Forwarding(event.mode).name.lower() if event.kind == EventKind.FLOW else "",
         "port": event.port or None,
         "reason": reason.name.lower() if reason else "",
         "bytes": event.octets or None,
+        "limited_pod": f"{limit.namespace}/{limit.pod}" if limit is not None else "",
+        "direction": str(limit.direction) if limit is not None else "",
         "addresses": addresses,
     }
 
@@ -97,6 +109,8 @@ def line(row: Row) -> str:
         text += f"  {row['mode']}" + (f" by port {row['port']}" if row["port"] else "")
     if row["reason"]:
         text += f"  {row['reason']} ({REASONS[row['reason']]})"
+    if row["limited_pod"]:
+        text += f"  {row['direction']} of {row['limited_pod']}"
     return f"{text}  [{row['hook']}]"
 
 

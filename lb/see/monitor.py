@@ -86,7 +86,7 @@ def names(pins: Pins, bpffs: Path, api_socket: Path) -> Who:
     def find(cookie: int) -> str:
         return address_in(cookie, cgroup_of(bpffs, api_socket))
 
-    return Who(in_kernel(pins), pods, find, time.monotonic)
+    return Who(in_kernel(pins), pods, find, time.monotonic, pins.open_hash("limit_names"))
 
 
 def cgroup_of(bpffs: Path, api_socket: Path) -> Path | None:

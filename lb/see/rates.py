@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 
 COUNTED = ("connections_total", "packets", "bytes", "refusals")
 """Fields of rows that only grow."""
+
+
+LIMITED = ("bytes", "dropped", "delayed")
+"""The same of a bandwidth limit."""
 
 
 class Look(NamedTuple):
@@ -18,6 +22,7 @@ class Look(NamedTuple):
     services: list[Row]
     backends: list[Row]
     drops: list[Row]
+    limits: Sequence[Row] = ()
 
 
 class Moving(NamedTuple):
@@ -26,6 +31,8 @@ class Moving(NamedTuple):
     services: list[Row]
     backends: list[Row]
     drops: list[Row]
+    limits: list[Row]
+    """A row a pod and direction."""
 
 
 def moving(before: Look, after: Look) -> Moving:
@@ -38,6 +45,7 @@ def moving(before: Look, after: Look) -> Moving:
         _rates(before.services, after.services, _service, seconds),
         _rates(before.backends, after.backends, _backend, seconds),
         _rates(before.drops, after.drops, ("reason",), seconds, fields=("count",)),
+        _rates(before.limits, after.limits, ("pod", "direction"), seconds, fields=LIMITED),
     )
 
 

@@ -5,21 +5,24 @@ Found by the processes of the served cgroup, and by the names that container run
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bpf import netlink, netns
 from lb.address import Address, show
+from lb.config import cgroup2_root
 
 _NAMED = (Path("/run/netns"), Path("/run/docker/netns"))
 """Where container runtimes and `ip netns` keep namespaces by name."""
 
 
-def _cookies(cgroup: Path | None) -> Iterator[tuple[int, list[str]]]:
+def _paths(cgroup: Path | None) -> list[Path]:
+    return [one.path for one in netns.of_cgroup(cgroup).values()] if cgroup is not None else []
+
+
+def _cookies(paths: Iterable[Path]) -> Iterator[tuple[int, list[str]]]:
     """Cookie and addresses, but for those of loopback and link-local ones, of each namespace."""
-    paths = [one.path for one in netns.of_cgroup(cgroup).values()] if cgroup is not None else []
-    # Others may have the same addresses in networks of their own.
-    paths += netlink.wired(one for folder in _NAMED for one in folder.glob("*"))
     for path in paths:
         try:
             with netns.entered(path):
@@ -30,17 +33,40 @@ def _cookies(cgroup: Path | None) -> Iterator[tuple[int, list[str]]]:
             continue  # it just went
 
 
+def _named() -> list[Path]:
+    """Others may have the same addresses in networks of their own: those that we lead to."""
+    return netlink.wired(one for folder in _NAMED for one in folder.glob("*"))
+
+
 def address_in(cookie: int, cgroup: Path | None) -> str:
     """An address of the namespace with this cookie; "": unknown."""
-    for number, addresses in _cookies(cgroup):
+    for number, addresses in _cookies([*_paths(cgroup), *_named()]):
         if number == cookie and addresses:
             return addresses[0]
     return ""
 
 
-def cookie_of(address: str, cgroup: Path | None) -> int:
-    """The cookie of the namespace that has the address; 0: unknown."""
-    for number, addresses in _cookies(cgroup):
+class Space(NamedTuple):
+    """A network namespace: its cookie, 0 if unknown. `seen`: are its sockets within the cgroup?"""
+
+    cookie: int
+    seen: bool
+
+
+def space_of(address: str, cgroup: Path | None) -> Space:
+    """The namespace that has the address.
+
+    Its sockets are seen if one of its processes is below `cgroup`, or none is anywhere. An address
+    that no namespace has is a guest's, of a virtual machine or a sandbox: nobody sees its sockets.
+    """
+    for cookie, addresses in _cookies(_paths(cgroup)):
         if address in addresses:
-            return number
-    return 0
+            return Space(cookie, seen=True)
+    root = cgroup2_root(Path("/proc/self/mounts").read_text())
+    inhabited = netns.of_cgroup(root)
+    near = netlink.wired(one.path for one in inhabited.values())
+    for path in (*near, *_named()):
+        for cookie, addresses in _cookies([path]):
+            if address in addresses:
+                return Space(cookie, seen=path.stat().st_ino not in inhabited)
+    return Space(0, seen=False)

@@ -27,6 +27,9 @@ def story(answer: dict[str, Any]) -> list[str]:
             *_end(answer),
         ]
     if "frontend_type" not in answer:
+        if answer["reason"]:
+            said = f"{answer['reason']}: {REASONS[answer['reason']]}."
+            return [*lines, f"No service has {answer['destination']}.", said]
         lines.append(f"{answer['destination']} is no service's address: nothing is done to it.")
         return lines
     lines.append(
@@ -47,6 +50,11 @@ def _begin(answer: dict[str, Any]) -> str:
     who = f" (pod {answer['source_pod']})" if answer["source_pod"] else ""
     if answer["via"] == "socket":
         return f"A socket{who} on this node connects from {answer['source']}."
+    if answer["via"] == "pod":
+        return (
+            f"A packet from {answer['source']}{who}, whose sockets no hook sees, "
+            f"comes in by its pod's device {answer['device_in']}."
+        )
     return f"A packet from {answer['source']}{who} comes in by {answer['device_in']}."
 
 

@@ -1,4 +1,4 @@
-"""`tidegate top`: the busiest services and backends, and drops, on a terminal that refreshes.
+"""`tidegate top`: the busiest services, backends and limited pods, and drops, again and again.
 
 Reads the pinned maps at each turn; the agent is asked only how it does.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -25,10 +25,25 @@ _UNITS = ("", "k", "M", "G", "T")
 
 def look(bpffs: Path, api_socket: Path) -> Look:
     """What the maps say now. Raises KernelRefused."""
-    services, backends, drops = (
-        rows(what, bpffs, api_socket) for what in ("services", "backends", "drops")
+    services, backends, drops, limits = (
+        rows(what, bpffs, api_socket) for what in ("services", "backends", "drops", "limits")
     )
-    return Look(time.monotonic(), services, backends, drops)
+    return Look(time.monotonic(), services, backends, drops, apart(limits))
+
+
+def apart(limits: list[Row]) -> list[Row]:
+    """The rows of `show limits`, one for each direction that is limited."""
+    return [
+        {
+            "pod": f"{row['namespace']}/{row['pod']}",
+            "direction": direction,
+            "asked": row[f"{direction}_bits_per_second"],
+            **row[direction],
+        }
+        for row in limits
+        for direction in ("egress", "ingress")
+        if direction in row
+    ]
 
 
 def health(api_socket: Path) -> str:
@@ -76,7 +91,9 @@ def _frames(
 
 def screen(now: Moving, said: str, *, height: int = 40) -> Group:
     """One picture; the busiest that `height` lines have room for."""
-    room = max(3, (height - 12) // 2)
+    limits = now.limits[: max(3, height // 6)]
+    room = max(3, (height - 12 - (len(limits) + 2 if limits else 0)) // 2)
+    limited: list[RenderableType] = [_limits(limits), Text("")] if limits else []
     return Group(
         Text(said, style="bold"),
         Text(""),
@@ -84,6 +101,7 @@ def screen(now: Moving, said: str, *, height: int = 40) -> Group:
         Text(""),
         _table("BACKEND", now.backends[:room], _backend, refusals=False),
         Text(""),
+        *limited,
         _drops([row for row in now.drops if row["count"]]),
     )
 
@@ -97,6 +115,21 @@ def _table(heading: str, shown: list[Row], name: Callable[[Row], str], *, refusa
     for row in shown:
         cells = [scaled(row["per_second"][field]) for field in fields]
         table.add_row(name(row), *cells, *([] if refusals else [str(row["connections"])]))
+    return table
+
+
+def _limits(shown: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("LIMITED POD", overflow="ellipsis", no_wrap=True)
+    for text in ("ASKED bit/s", "NOW bit/s", "DELAYED/s", "DROPPED/s", "DROPPED"):
+        table.add_column(text, justify="right")
+    table.add_column("STATE", overflow="ellipsis", no_wrap=True)
+    for row in shown:
+        rate = row["per_second"]
+        table.add_row(
+            f"{row['pod']} {row['direction']}", scaled(row["asked"]), scaled(rate["bytes"] * 8),
+            scaled(rate["delayed"]), scaled(rate["dropped"]), str(row["dropped"]), row["state"],
+        )  # fmt: skip
     return table
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from bandwidth.book import whose
+from bandwidth.plan import Owner
 from bpf.layout import Backend, FrontendKey, Name, NameKey, NameKind
+from bpf.maps import Hash
 from lb.address import Address, show
 from lb.names import unit_of
 from lb.plan import Unit
@@ -23,7 +26,10 @@ Pods = Mapping[str, str]
 
 
 class Who:
-    """Answers by look-ups in `tables`. `pods` asks the agent; `netns` finds a cookie's address."""
+    """Answers by look-ups in `tables`, and in `limits`, the names of bandwidth limits.
+
+    `pods` asks the agent; `netns` finds a cookie's address.
+    """
 
     def __init__(
         self,
@@ -31,8 +37,10 @@ class Who:
         pods: Callable[[], Pods],
         netns: Callable[[int], str],
         now: Callable[[], float],
+        limits: Hash | None = None,
     ) -> None:
         self._tables, self._ask, self._find, self._now = tables, pods, netns, now
+        self._limits = limits
         self._pods: Pods = {}
         self._asked = float("-inf")
         self._cookies: dict[int, str] = {}
@@ -68,6 +76,13 @@ class Who:
         if text not in self._pods and self._now() - self._asked > PODS_SECONDS:
             self._pods, self._asked = self._ask(), self._now()
         return self._pods.get(text, "")
+
+    def limit(self, number: int) -> Owner | None:
+        """Whose bandwidth limit has this number, and of which direction; None: unknown."""
+        raw = self._limits.get(number.to_bytes(4, "little")) if self._limits is not None else None
+        with suppress(ValueError):
+            return whose(raw) if raw is not None else None
+        return None
 
     def netns(self, cookie: int) -> str:
         """An address in a network namespace, as text; "": unknown."""

@@ -250,6 +250,7 @@ class PodAnnotations(Object):
 
     egress: str | None = field(name="kubernetes.io/egress-bandwidth", default=None)
     ingress: str | None = field(name="kubernetes.io/ingress-bandwidth", default=None)
+    mirrored: str | None = field(name="kubernetes.io/config.mirror", default=None)
 
 
 class PodMeta(Object):
@@ -257,6 +258,7 @@ class PodMeta(Object):
 
     name: str = ""
     namespace: str | None = None
+    uid: str | None = None
     annotations: PodAnnotations | None = None
 
 

@@ -44,6 +44,8 @@ def pod(item: objects.Pod, notes: Notes) -> Pod | None:
         host_network=spec.host_network or False,
         egress=asked.egress,
         ingress=asked.ingress,
+        # A static pod's own name is in its mirror's annotation (kubelet, pkg/kubelet/types).
+        uid=asked.mirrored or item.metadata.uid or "",
         # In the node's own network they are its sockets.
         host_ports=() if spec.host_network else tuple(dict.fromkeys(_host_ports(spec, notes))),
     )

@@ -128,6 +128,9 @@ def _ports(items: list[objects.ServicePort] | tuple[()], notes: Notes) -> tuple[
         number = notes.port(f"{field}.port", item.port)
         if name is None or protocol is None or number is None:
             continue
+        if protocol is Protocol.SCTP:
+            notes.add(f"{field}: SCTP is not served; the other ports are")
+            continue
         if (name, protocol) in names:
             notes.add(f"{field}.name: {name!r} is used twice for {protocol.name}")
             continue

@@ -9,10 +9,13 @@ import sys
 import click
 import pytest
 
-from bpf.layout import Reason
+from bpf.layout import Listener, Reason, Row
+from bpf.maps import MemoryArray
 from bpf.probe import features
 from lb.cli import tidegate
+from lb.limits.metrics import LimitsCollector
 from lb.metrics import TidegateCollector
+from lb.see.metrics import TrafficCollector
 from lb.words import REASONS
 from tests.bed.process import REPOSITORY
 from tests.unit.lb.test_controller import Bench
@@ -40,6 +43,16 @@ def test_its_commands_work(command: str, shown: list[str]) -> None:
 def test_it_shows_commands_that_can_be_tried() -> None:
     """The pattern above finds them."""
     assert len(COMMANDS) >= 4
+
+
+def test_its_transcript_is_of_the_demo() -> None:
+    """Each line is one that the demo prints, and stands there once."""
+    shown = TEXT.partition("what was asked")[2].partition("```")[0].splitlines()[2:]
+    asked = [re.split(r" {2,}", line.strip())[0] for line in shown if line.startswith(" ")]
+    demo = "".join(path.read_text() for path in (REPOSITORY / "deploy/demo").glob("*.py"))
+    assert len(asked) > 10
+    assert [one for one in asked if one not in demo] == []
+    assert sorted(set(asked)) == sorted(asked)
 
 
 def test_its_flags_exist() -> None:
@@ -82,10 +95,16 @@ def test_every_reason_is_explained() -> None:
 def test_every_metric_is_explained() -> None:
     """The table of metrics is what a scrape gives, in its order and its words."""
     bench = Bench()
-    found = TidegateCollector(bench.controller, dict, lambda: 0).collect()
+    listening = MemoryArray(1, Listener.SIZE)
+    collectors = (
+        TidegateCollector(bench.controller, dict, lambda: 0),
+        TrafficCollector(bench.controller, MemoryArray(1, Row.SIZE), listening),
+        LimitsCollector(list),
+    )
     rows = [
         (one.name + ("_total" if one.type == "counter" else ""), one.type, one.documentation)
-        for one in found
+        for collector in collectors
+        for one in collector.collect()
     ]
     table = TEXT.partition("**Metrics**")[2].partition("**Reasons**")[0]
     assert re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", table, re.MULTILINE) == rows

@@ -23,7 +23,9 @@ from typing import Any
 from tests.bed.host import Host
 from tests.bed.process import PATIENCE, BedError, Process, await_readable
 
-PROGRAMS = Path(__file__).parents[2] / ".pytest_cache" / "programs"
+PROGRAMS = Path(
+    os.environ.get("TIDEGATE_PROGRAMS", Path(__file__).parents[2] / ".pytest_cache" / "programs")
+)
 """What the compiler made for one agent is good for all others of this tree."""
 READY_SECONDS = 30.0 * PATIENCE
 """An agent compiles its programs before it is ready; patience is for emulated machines."""
@@ -76,6 +78,12 @@ class Agent:
         if self._process is None:
             raise BedError(f"no agent was started on {self.node}")
         return self._process
+
+    @property
+    def seen(self) -> Path:
+        """The cgroup of those whose sockets its programs see."""
+        flags = self.flags
+        return Path(flags[flags.index("--cgroup") + 1]) if "--cgroup" in flags else self.group
 
     @property
     def log(self) -> str:

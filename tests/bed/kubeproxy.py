@@ -114,6 +114,85 @@ def iptables(family: str) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
+KINDS_OF_SETS = {
+    "LOOP-BACK": "hash:ip,port,ip", "CLUSTER-IP": "hash:ip,port", "LOAD-BALANCER": "hash:ip,port",
+    "LOAD-BALANCER-SOURCE-CIDR": "hash:ip,port,net", "NODE-PORT-TCP": "bitmap:port",
+    "HEALTH-CHECK-NODE-PORT": "bitmap:port", "IPVS-IPS": "hash:ip",
+}  # fmt: skip
+"""Some of those that kube-proxy makes in mode ipvs, without the prefix of their names."""
+
+
+def set_name(family: str, name: str) -> str:
+    """A set of kube-proxy's, whose name it cuts to 31 characters."""
+    return f"{'KUBE-' if family == 'ipv4' else 'KUBE-6-'}{name}"[:31]
+
+
+def ipvs(family: str) -> dict[str, list[str]]:
+    """kube-proxy's own, in mode ipvs; `KINDS_OF_SETS` have to be there."""
+    pods = {"ipv4": "10.244.0.0/16", "ipv6": "fd00:10:244::/48"}[family]
+    refusal = {"ipv4": "icmp-port-unreachable", "ipv6": "icmp6-port-unreachable"}[family]
+
+    def among(name: str, which: str) -> str:
+        return f"-m set --match-set {set_name(family, name)} {which}"
+
+    chains = {
+        "nat": (
+            "KUBE-LOAD-BALANCER", "KUBE-MARK-MASQ", "KUBE-NODE-PORT", "KUBE-POSTROUTING",
+            "KUBE-SERVICES",
+        ),
+        "filter": (
+            "KUBE-FORWARD", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER", "KUBE-NODE-PORT",
+            "KUBE-PROXY-FIREWALL", "KUBE-SOURCE-RANGES-FIREWALL",
+        ),
+    }  # fmt: skip
+    rules = {
+    "nat": [
+        '-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
+        '-A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
+        '-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING',
+        "-A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ",
+        "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
+        f"-A KUBE-NODE-PORT -p tcp {among('NODE-PORT-TCP', 'dst')} -j KUBE-MARK-MASQ",
+        f"-A KUBE-POSTROUTING {among('LOOP-BACK', 'dst,dst,src')} -j MASQUERADE",
+        "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+        "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0",
+        "-A KUBE-POSTROUTING -j MASQUERADE --random-fully",
+        f"-A KUBE-SERVICES {among('LOAD-BALANCER', 'dst,dst')} -j KUBE-LOAD-BALANCER",
+        f"-A KUBE-SERVICES ! -s {pods} {among('CLUSTER-IP', 'dst,dst')} -j KUBE-MARK-MASQ",
+        "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT",
+        f"-A KUBE-SERVICES {among('CLUSTER-IP', 'dst,dst')} -j ACCEPT",
+    ],
+    "filter": [
+        '-A INPUT -m comment --comment "kubernetes ipvs access filter" -j KUBE-IPVS-FILTER',
+        "-A INPUT -j KUBE-PROXY-FIREWALL",
+        "-A INPUT -j KUBE-NODE-PORT",
+        "-A FORWARD -j KUBE-PROXY-FIREWALL",
+        "-A FORWARD -j KUBE-FORWARD",
+        "-A OUTPUT -j KUBE-IPVS-OUT-FILTER",
+        "-A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT",
+        f"-A KUBE-IPVS-FILTER {among('CLUSTER-IP', 'dst,dst')} -j RETURN",
+        (
+            f"-A KUBE-IPVS-FILTER -m conntrack --ctstate NEW {among('IPVS-IPS', 'dst')}"
+            f" -j REJECT --reject-with {refusal}"
+        ),
+        f"-A KUBE-NODE-PORT {among('HEALTH-CHECK-NODE-PORT', 'dst')} -j ACCEPT",
+        (
+            f"-A KUBE-PROXY-FIREWALL {among('LOAD-BALANCER', 'dst,dst')}"
+            " -j KUBE-SOURCE-RANGES-FIREWALL"
+        ),
+        (
+            "-A KUBE-SOURCE-RANGES-FIREWALL"
+            f" {among('LOAD-BALANCER-SOURCE-CIDR', 'dst,dst,src')} -j RETURN"
+        ),
+        "-A KUBE-SOURCE-RANGES-FIREWALL -j DROP",
+    ],
+    }  # fmt: skip
+    return {
+        name: [*(f":{chain} - [0:0]" for chain in chains[name]), *lines]
+        for name, lines in rules.items()
+    }
+
+
 def kubelet_and_cni(family: str) -> dict[str, list[str]]:
     """Not kube-proxy's."""
     pods = {"ipv4": "10.244.0.0/16", "ipv6": "fd00:10:244::/48"}[family]

@@ -158,6 +158,7 @@ def pod(
     ingress: str | None = None,
     host_network: bool | None = None,
     phase: str = "Running",
+    uid: str | None = None,
     ports: Iterable[Manifest] = (),
 ) -> Manifest:
     """A Pod; `egress` and `ingress` are its bandwidth annotations, `ports` its container's."""
@@ -167,7 +168,7 @@ def pod(
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(name, namespace, None, _given(**asked)),
+        "metadata": _metadata(name, namespace, None, _given(**asked)) | _given(uid=uid),
         "spec": _given(
             nodeName=node,
             hostNetwork=host_network,

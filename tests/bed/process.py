@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.bed.watching import unwatched
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("TIDEGATE_PATIENCE", "1"))
 """By how much every wait is longer: for emulated machines."""
@@ -65,16 +67,18 @@ def until(
 ) -> None:
     """Wait until `condition` holds; raises BedError after `timeout` seconds or when `process` ends.
 
-    For states that no file descriptor announces. Where one does, wait for that.
+    For states that no file descriptor announces. Where one does, wait for that. Probes that the
+    condition makes are not watched: they look at what is about to change.
     """
     deadline = time.monotonic() + timeout * PATIENCE
-    while not condition():
-        if process is not None and not process.running:
-            raise BedError(f"{process} ended before {what}\n{process.output}")
-        if time.monotonic() > deadline:
-            shown = f"\n{process}:\n{process.output}" if process is not None else ""
-            raise BedError(f"no {what} within {timeout} s{shown}")
-        time.sleep(POLL_SECONDS)
+    with unwatched():
+        while not condition():
+            if process is not None and not process.running:
+                raise BedError(f"{process} ended before {what}\n{process.output}")
+            if time.monotonic() > deadline:
+                shown = f"\n{process}:\n{process.output}" if process is not None else ""
+                raise BedError(f"no {what} within {timeout} s{shown}")
+            time.sleep(POLL_SECONDS)
 
 
 class Process:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.bed import Cluster, Host, Pod, missing
+from tests.bed.process import PATIENCE
 from tests.net.bulk import make
 from tests.net.outside import SERVICES, Outside
 from tests.net.world import World
 
 HERE = Path(__file__).parent
+EMULATED = 8
+"""The patience that `tests.vm` asks for."""
+FEWER = ("--pod-devices", "off", "--xdp", "off")
+"""There, each million instructions that the verifier follows takes a minute."""
 
 
 def needs_net() -> None:
@@ -33,6 +39,11 @@ def _net() -> None:
     needs_net()
 
 
+def _lasting(fixture_name: str, config: pytest.Config) -> Literal["module", "session"]:  # noqa: ARG001
+    """Emulated, agents take a minute to start: there, all files share them."""
+    return "session" if PATIENCE >= EMULATED else "module"
+
+
 def _serve(pod: Pod) -> None:
     """HTTP on 8080, DNS on 5353, UDP echo on 5000."""
     pod.nginx()
@@ -40,7 +51,7 @@ def _serve(pod: Pod) -> None:
     pod.udp_echo()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope=_lasting)
 def one_node() -> Iterator[Cluster]:
     """One node with pods web-0, web-1 (servers) and app-0 (a client)."""
     with Cluster(nodes=1) as cluster:
@@ -51,7 +62,7 @@ def one_node() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope=_lasting)
 def two_nodes() -> Iterator[Cluster]:
     """Two nodes; n1 has pods web-0 and app-0, n2 has web-1 and app-1."""
     with Cluster(nodes=2) as cluster:
@@ -61,7 +72,7 @@ def two_nodes() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="module", params=["one_node", "two_nodes"])
+@pytest.fixture(scope=_lasting, params=["one_node", "two_nodes"])
 def world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
@@ -74,7 +85,10 @@ def world(
     cluster = request.getfixturevalue(name)
     world = World(cluster, tmp_path_factory.mktemp("manifests"))
     try:
-        world.start(*flags)
+        if PATIENCE >= EMULATED:
+            world.start(*flags, *FEWER, most=1)
+        else:
+            world.start(*flags)
         yield world
     finally:
         world.close()

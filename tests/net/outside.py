@@ -12,6 +12,7 @@ import pytest
 from tests.bed import Client, Host, connect, datagrams
 from tests.bed.manifests import ingress
 from tests.bed.network import Pair
+from tests.bed.process import PATIENCE
 from tests.net.world import ECHO, FAMILIES, WEB, World
 
 SERVICES = Pair("10.96.0.0/16", "fd00:10:96::/112")
@@ -22,6 +23,8 @@ FAMILY = pytest.mark.parametrize("family", FAMILIES)
 PROTOCOL = pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 KINDS = ("node_port", "balancer", "external", "cluster")
 FAST = ("--timeout", "0.3")
+ANSWER = str(max(1.0, PATIENCE / 2))
+"""Seconds to wait for one."""
 
 
 class Met(NamedTuple):
@@ -43,7 +46,7 @@ def ask(client: Host, protocol: str, address: str, port: int, *options: str) -> 
 
     The server is "peer" where another address answered, and the errno where none did.
     """
-    options = ("--timeout", "1", *options)
+    options = ("--timeout", ANSWER, *options)
     if protocol == "TCP":
         (row,) = connect(client, address, port, *options)
         peer = row["peer"]

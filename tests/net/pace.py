@@ -11,13 +11,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from tests.bed import Host, until
+from tests.bed.cgroup import inside
 
 PORT, ECHO_PORT = 5201, 7007
 START_SECONDS = 20.0
 """For a sender to get going, in an emulated machine with a busy host."""
+AT_FIRST = 100_000
+"""Bytes that have arrived once it has."""
 
 _ECHO = f"""
 import socket, threading
@@ -34,7 +38,7 @@ import json, socket, sys, time
 to, count, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 one, times = socket.create_connection((to, {ECHO_PORT})), []
 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-end = time.monotonic() + 20
+end = time.monotonic() + float(sys.argv[4])
 while len(times) < count and time.monotonic() < end:
     start, left = time.perf_counter(), 64
     one.sendall(bytes(64))
@@ -75,15 +79,16 @@ def received(host: Host, device: str = "eth0") -> int:
 
 @contextmanager
 def sending(
-    sender: Host, receiver: Host, to: str, *args: str, at_first: int = 100_000
+    sender: Host, receiver: Host, to: str, *args: str, group: Path | None = None
 ) -> Iterator[None]:
-    """iperf3 meanwhile; begins once `at_first` bytes have arrived. `-R` turns it round."""
+    """iperf3 meanwhile, in a cgroup; begins once some of it has arrived. `-R` turns it round."""
     arrives = sender if "-R" in args else receiver
     before = received(arrives)
-    one = sender.spawn("iperf3", "-c", to, "-p", str(PORT), "-t", "600", *args)
+    run = ("iperf3", "-c", to, "-p", str(PORT), "-t", "600", *args)
+    one = sender.spawn(*(inside(group, *run) if group else run))
     try:
         until(
-            lambda: received(arrives) - before > at_first, "traffic",
+            lambda: received(arrives) - before > AT_FIRST, "traffic",
             timeout=START_SECONDS, process=one,
         )  # fmt: skip
         yield
@@ -112,9 +117,11 @@ def closest(host: Host, asked: float, *, seconds: float = 5.0, windows: int = 4)
     return best
 
 
-def latency(asker: Host, to: str, *, count: int = 200, pause: float = 0.01) -> Latency:
-    """How long small requests take."""
-    text = [str(count), str(pause)]
+def latency(
+    asker: Host, to: str, *, count: int = 200, pause: float = 0.01, seconds: float = 20.0
+) -> Latency:
+    """How long small requests take: so many, or as many as there are in this time."""
+    text = [str(count), str(pause), str(seconds)]
     times = sorted(asker.python(_ASK, to, *text, timeout=60))
     p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
     return Latency(len(times), p50 * 1000, p99 * 1000)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bpf.qdisc import has_fq
+from lb.limits.bbr import is_there
 from tests.bed import BedError, Pod, until
 from tests.bed.manifests import pod
 from tests.net.world import World
@@ -16,6 +17,11 @@ from tests.net.world import World
 pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
 
 HAS_FQ = has_fq()
+_CONTROL = """
+import json, socket
+found = {where}.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+print(json.dumps(found.rstrip(bytes(1)).decode()))
+"""
 IN_FORCE = "enforced" if HAS_FQ else "not enforced: no fq in this kernel"
 
 
@@ -103,11 +109,18 @@ def test_a_malformed_value_leaves_the_limit_in_force(world: World) -> None:
     assert world.agent.status()["refused"] == []
 
 
-def test_a_pod_on_the_hosts_network_is_not_enforced(world: World) -> None:
-    """Its packets cannot be told from the node's own, so it says so."""
-    limited(world, world.near, egress="10M", host_network=True, addresses=world.node.addresses)
+def test_a_pod_on_the_hosts_network_is_limited_by_its_cgroup(world: World) -> None:
+    """Found by the pod's uid, also when it appears later; what it receives never is, and why."""
+    asked = {"host_network": True, "addresses": world.node.addresses, "uid": "1-2-3"}
+    limited(world, world.near, egress="10M", ingress="10M", **asked)
     row = await_limits(world, lambda rows: "web-0" in rows)["web-0"]
-    assert row["state"] == "not enforced: the pod is on the host's network"
+    not_found = "not enforced: the pod is on the host's network"
+    assert all(row[way]["state"].startswith(not_found) for way in ("egress", "ingress"))
+    group = world.node.group / "kubepods" / "pod1-2-3"
+    group.mkdir(parents=True)
+    row = await_limits(world, lambda rows: rows["web-0"]["egress"]["state"] == IN_FORCE)["web-0"]
+    assert row["address"] == f"cgroup {group.stat().st_ino}"
+    assert row["ingress"]["state"].startswith(not_found)
     world.remove(world.near.name)
     await_limits(world, lambda rows: "web-0" not in rows)
 
@@ -146,6 +159,24 @@ def test_limits_that_are_demanded_refuse_to_start_without_fq(world: World) -> No
     assert "--bandwidth on: no fq in this kernel" in str(refused.value)
     world.agent.flags = ()
     world.agent.start()
+
+
+def test_pods_use_bbr_where_it_is_asked_for(world: World) -> None:
+    """Their connections and no others; without the flag all is as it was."""
+    if not is_there():
+        pytest.skip("needs a kernel with BBR (tcp_bbr)")
+    for host in (world.app, world.node):
+        host.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
+    where = f"socket.create_connection(('{world.near.ipv4}', 8080))"
+    asked = _CONTROL.format(where=where)
+    world.agent.flags = ("--pod-bbr", "on")
+    world.agent.restart()
+    until(lambda: world.app.python(asked) == "bbr", "BBR", timeout=10)
+    assert world.node.python(asked) == "reno"
+    until(lambda: world.agent.status()["features"]["pod-bbr"] == {"state": "on"}, "so", timeout=5)
+    world.agent.flags = ()
+    world.agent.restart()
+    until(lambda: world.app.python(asked) == "reno", "no BBR", timeout=10)
 
 
 def test_limits_can_be_switched_off(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bpf.pins import Pins
 from tests.bed import Outcome, curl
-from tests.bed.agent import command
+from tests.bed.agent import Agent, command
 from tests.bed.network import Pair
 from tests.net.world import ECHO, World, url
 
@@ -295,6 +295,17 @@ def test_second_agent(world: World) -> None:
     done = world.node.run(*command(), "agent", *world.agent._where(), check=False)
     assert "another agent" in refused(done)
     assert world.agent.tidegate("status").returncode == 0
+
+
+def test_second_agent_on_the_same_devices(world: World, tmp_path: Path) -> None:
+    """With pins of its own, too: one line, and the first one's programs stay in force."""
+    first = world.agent
+    folder = first.bpffs.parent / "second"
+    other = Agent(first.node, first.group, folder, first.manifests)
+    other.api_socket = tmp_path / "second.sock"
+    done = world.node.run(*command(), "agent", *other._where(), check=False)
+    assert "another agent serves this network namespace" in refused(done)
+    assert first.tidegate("verify").returncode == 0
 
 
 WRONG = [

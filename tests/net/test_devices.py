@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.bed import Host
+from tests.bed import Host, until
 from tests.bed.clients import Outcome, curl
 from tests.net.world import World
 
@@ -50,6 +50,12 @@ def await_feature(world: World, good: Callable[[dict[str, Any]], bool]) -> dict[
         status = world.agent.await_applied(status["revision"])
     found: dict[str, Any] = status["features"]["north-south"]
     return found
+
+
+def xdp_mode(world: World, device: str) -> str | None:
+    """As status has it."""
+    modes: dict[str, str] = world.agent.status()["features"]["xdp"]["devices"]
+    return modes.get(device)
 
 
 def restarted(world: World, *flags: str) -> None:
@@ -121,6 +127,7 @@ def test_device_comes_and_goes(world: World) -> None:
         world.node.run("ip", "link", "add", "late0", "type", "veth", "peer", "name", "late1")
         await_feature(world, lambda one: one["devices"].keys() == {"eth0", "late0"})
         assert filters(world.node, "late0").keys() == SIDES.keys()
+        until(lambda: xdp_mode(world, "late0") == "native", "XDP on late0", timeout=10)
         world.node.run("ip", "link", "del", "late0")
         await_feature(world, lambda one: "late0 is missing" in one.get("reason", ""))
     restarted(world)

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from bandwidth.annotations import Direction
 from bpf.netns import entered
 from tests.bed import connect
 from tests.bed.agent import command
 from tests.net.browser import Browser, missing
 from tests.net.outside import Outside, Place
+from tests.net.test_limit_drops import limited
 from tests.net.world import World
 
 AT = "127.0.0.1:10270"
@@ -71,7 +73,10 @@ def test_in_a_browser(world: World, shop: Place, tmp_path: Path) -> None:
     """Found, chosen and explained by keyboard; readable in every look; no complaint."""
     if reason := missing():
         pytest.skip(reason)
-    with browsing(world, tmp_path) as browser:
+    with limited(world, "app-0", Direction.EGRESS), browsing(world, tmp_path) as browser:
+        limits = browser.run("document.getElementById('limits').textContent")
+        assert "default/app-0" in limits
+        assert "1 kbit/s" in limits
         assert browser.run("document.getElementById('health').textContent") == "healthy"
         browser.run("document.getElementById('find').focus()")
         browser.keys("shop\ue004\ue007")  # Tab, Enter

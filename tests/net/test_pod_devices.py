@@ -29,7 +29,9 @@ def world(two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     world.app.udp_echo()
     try:
         group = str(world.near.cgroup)
-        world.agents.append(world.node.agent(world.manifests.directory, "--cgroup", group))
+        # What a test takes off is to stay off until it says so.
+        flags = ("--cgroup", group, "--repair-interval", "0")
+        world.agents.append(world.node.agent(world.manifests.directory, *flags))
         yield world
     finally:
         world.close()

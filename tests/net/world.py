@@ -10,6 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tests.bed.manifests import Manifest, endpoint, endpoint_slice, service, sli
 from tests.bed.manifests import port as service_port
 from tests.bed.network import Pair
 from tests.bed.process import Process
+from tests.bed.watching import unwatch, watch
+from tests.net.witness import Witness
 
 ECHO, WEB, DNS = 5000, 8080, 5353
 """What the pods of a cluster's fixture serve: UDP echo, nginx, dnsmasq."""
@@ -39,14 +42,19 @@ class World:
         self.agents: list[Agent] = []
         self.pods = {pod.name: pod for node in cluster.nodes for pod in node.pods}
         self._numbers = itertools.count(1)
+        self._witness = Witness(cluster, self.agents)
+        watch(self._witness)
 
-    def start(self, *flags: str) -> None:
-        """An agent on every node; returns once all are ready."""
-        for node in self.cluster.nodes:
-            self.agents.append(node.agent(self.manifests.directory, *flags))
+    def start(self, *flags: str, most: int | None = None) -> None:
+        """An agent on every node, or on so many; returns once all are ready."""
+        nodes = self.cluster.nodes[:most]
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            self.agents += pool.map(lambda one: one.agent(self.manifests.directory, *flags), nodes)
 
     def close(self) -> None:
         """End the agents and take their data path off, so that the next ones start afresh."""
+        unwatch(self._witness)
+        self._witness.close()
         for agent in self.agents:
             agent.stop()
             agent.tidegate("cleanup")

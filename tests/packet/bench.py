@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bpf import libbpf
-from bpf.layout import Allowance, Flow, FlowState, Node, Reason, Row
+from bpf.layout import Allowance, Device, DeviceFlag, Flow, FlowState, Node, Reason, Row
 from bpf.maps import KernelArray, totals
 from bpf.netns import cookie, entered
 from bpf.pins import BPFFS, Pins, mount
@@ -145,7 +145,7 @@ class Bench:
         self._now = 0.0
         with entered(self._path):
             self._device = socket.if_nametoindex("outside")
-            node = Node(cookie(), *HERE.addresses)
+            node = Node(cookie(), *HERE.addresses, 80, 80)
         self._pins.open_array("node").write(0, node.pack())
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
@@ -154,8 +154,9 @@ class Bench:
             [*map(parse_prefix, RANGES)], [*map(parse_prefix, PODS)]
         )
         with entered(self._path):
-            table = self._pins.open_array("devices")
-            self._xdp = Xdp("native", building.folders[XDP], self._pins.links, table)
+            self._devices = self._pins.open_array("devices")
+            folder = building.folders[XDP]
+            self._xdp = Xdp("native", folder, self._pins.links, self._devices)
             self._xdp.follow(["outside"])
 
     @property
@@ -172,6 +173,20 @@ class Bench:
     def device(self) -> int:
         """The index of the device where outside traffic enters."""
         return self._device
+
+    @contextmanager
+    def on_a_wire(self, *, returns: bool = False) -> Iterator[None]:
+        """The device counts as one whose packets come with whole checksums.
+
+        `returns`: also as one whose driver sends back at once what came, by XDP_TX.
+        """
+        before = Device.unpack(self._devices.read(self._device))
+        flags = before.flags & ~DeviceFlag.VIRTUAL | (DeviceFlag.RETURNS if returns else 0)
+        try:
+            self._devices.write(self._device, Device(before.mac, flags).pack())
+            yield
+        finally:
+            self._devices.write(self._device, before.pack())
 
     def program(self, name: str) -> int:
         """The descriptor of a program."""
@@ -248,6 +263,11 @@ class Bench:
         """Rows of flows."""
         return self._flows
 
+    @property
+    def table_of_direct_flows(self) -> KernelArray:
+        """Rows of connections whose answers do not come by."""
+        return self._dsr_flows
+
     def placed(self) -> list[Placed]:
         """Where the services stand that have backends."""
         return [one for one in self._reconciler.units.values() if one.backends]
@@ -276,12 +296,12 @@ class Bench:
 
 
 @contextmanager
-def standing(sizes: Mapping[str, int] = SIZES) -> Iterator[Bench]:
-    """A bench in a folder of its own on the bpffs; both go at the end."""
+def standing(sizes: Mapping[str, int] = SIZES, **defines: str) -> Iterator[Bench]:
+    """A bench in a folder of its own on the bpffs; both go at the end. See `Bench`."""
     mount(BPFFS)
     folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
     try:
-        made = Bench(folder, sizes)
+        made = Bench(folder, sizes, **defines)
         try:
             yield made
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,15 +11,17 @@ from scapy.layers.inet import TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
+from lb.address import parse
+from lb.model import Way
 from tests.packet.bench import Bench
 from tests.packet.case import Verdict
 from tests.packet.net import V4, V6, Net, offered
 from tests.packet.packets import Make, answer, ends, has_right_checksums, network, tcp, udp
+from tests.packet.sums import total
 
 BOTH = pytest.mark.parametrize("local", [True, False], ids=["local", "SNAT"])
-MANY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+XDP_PASS, XDP_REDIRECT = 2, 4
+MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def begin(bench: Bench, net: Net, l4: Make, *, local: bool) -> tuple[Packet, Packet]:
@@ -99,3 +103,31 @@ def test_a_wrong_checksum_stays_wrong(bench: Bench, net: Net, l4: Make, *, local
     got = bench.run("lb_in", bytes(packet)).packet
     assert got != bytes(packet)
     assert not has_right_checksums(got)
+
+
+def unfinished(packet: Packet) -> bytes:
+    """As a virtual machine hands it over: the sum of the pseudo header alone, no complement."""
+    made = Ether(bytes(packet))
+    layer = made[TCP] if TCP in made else made[UDP]
+    there = network(made)
+    protocol = 6 if TCP in made else 17
+    pseudo = parse(there.src) + parse(there.dst) + struct.pack("!II", len(layer), protocol)
+    layer.chksum = total(pseudo)
+    return bytes(made)
+
+
+@pytest.mark.parametrize("way", [Way.SNAT, Way.DSR])
+def test_xdp_hands_up_what_is_unfinished(bench: Bench, net: Net, l4: Make, way: Way) -> None:
+    """On a device that may bring such, forth and back; what has its checksum is sent on."""
+    bench.give(offered(net, l4, net.there, forwarding=way))
+    sent = l4(net.client, 40000, net.vip, 80)
+    network(sent).flags = "DF" if net is V4 else 0
+    first = Ether(bench.run("lb_in", bytes(sent)).packet)
+    packets = [sent] if way is Way.DSR else [sent, answer(first)]
+    for packet in packets:
+        assert bench.run("lb_xdp", bytes(packet)).verdict == XDP_REDIRECT
+        frame = unfinished(packet)
+        ran = bench.run("lb_xdp", frame)
+        assert (ran.verdict, ran.packet) == (XDP_PASS, frame)
+        with bench.on_a_wire():
+            assert bench.run("lb_xdp", frame).verdict == XDP_REDIRECT

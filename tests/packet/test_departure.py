@@ -10,6 +10,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -105,9 +106,7 @@ PACKETS = st.builds(
 STARTS = st.sampled_from([1, SECOND, 10**15, 9 * 365 * 86400 * SECOND])
 
 
-@settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rate=RATES, start=STARTS, packets=st.lists(PACKETS, min_size=1, max_size=60))
 def test_the_program_is_the_model(
     arithmetic: Arithmetic, rate: int, start: int, packets: list[Packet]
@@ -134,3 +133,18 @@ def test_a_clock_that_steps_back_harms_nobody(arithmetic: Arithmetic) -> None:
     assert first == Departure(now, mark=False, overtook=False)
     assert arithmetic.depart(now - SECOND, Packet(0, 1, 1514)) is None
     assert arithmetic.depart(now + SECOND, Packet(0, 1, 1514)) is not None
+
+
+def test_cpus_at_once_take_no_time_twice(arithmetic: Arithmetic) -> None:
+    """Packets that meet leave one after the other, each its own length later: never too fast."""
+    told = terms(10**9)
+    arithmetic.reset(told)
+    length, now, each = 3000, 5 * SECOND, 250
+    with ThreadPoolExecutor(4) as pool:
+        several = pool.map(
+            lambda flow: [arithmetic.depart(now, Packet(0, flow, length)) for _ in range(each)],
+            range(4),
+        )
+    times = sorted(one.at for some in several for one in some if one is not None)
+    gap = length * SECOND // told.rate
+    assert times == [now + gap * number for number in range(4 * each)]

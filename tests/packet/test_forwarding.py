@@ -9,15 +9,18 @@ from scapy.packet import Packet
 from bpf.layout import FlowState, Forwarding
 from lb.address import parse
 from tests.packet.bench import Bench
-from tests.packet.case import Case, Verdict, play
+from tests.packet.case import Case, Verdict, judged, play
 from tests.packet.net import BACKEND, Net, offered
 from tests.packet.packets import (
     PORTS,
     SOME_PORT,
     Make,
     answer,
+    difference,
+    network,
     tcp,
     transport,
+    with_port,
 )
 
 KINDS = ("load balancer", "external", "cluster", "node port")
@@ -53,6 +56,25 @@ def test_to_a_backend_of_another_node(bench: Bench, net: Net, l4: Make, kind: st
     play(bench, back)
     again = play(bench, forth._replace(given=None))
     assert transport(again).sport == transport(got).sport
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_xdp_once_the_flow_is_known(bench: Bench, net: Net, l4: Make, kind: str) -> None:
+    """As by tc, both ways; node ports, too."""
+    vip = net.address_of(kind)
+    sent = l4(net.client, 40000, vip, 80)
+    wanted = l4(net.node, SOME_PORT, net.remote[0], BACKEND, hops=63)
+    given = (offered(net, l4, net.there, kind=kind),)
+    play(bench, Case("up", given, sent, program="lb_xdp"))
+    play(bench, Case("begun", None, sent, Verdict.SEND, wanted))
+    got = bench.run("lb_xdp", bytes(sent))
+    assert judged("lb_xdp", got.verdict) == Verdict.SEND
+    there = Ether(got.packet)
+    assert not difference(network(with_port(wanted, got.packet)), bytes(network(there)))
+    back = bench.run("lb_xdp", bytes(answer(there)))
+    assert judged("lb_xdp", back.verdict) == Verdict.SEND
+    restored = l4(vip, 80, net.client, 40000, flags="SA", hops=63)
+    assert not difference(network(restored), bytes(network(Ether(back.packet))))
 
 
 def test_two_clients_with_one_port_get_two(bench: Bench, net: Net, l4: Make) -> None:

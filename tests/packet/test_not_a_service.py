@@ -89,6 +89,14 @@ ROWS = (
     Case("routing header", GIVEN, ends(CLIENT6, NODE[6]) / IPv6ExtHdrRouting() / SEGMENT),
     Case("a VLAN's", GIVEN, LINK / Dot1Q(vlan=7) / IP(src=CLIENT, dst=NODE[4]) / SEGMENT),
     Case("a VLAN's, IPv6", GIVEN, LINK / Dot1Q(vlan=7) / IPv6(src=CLIENT6, dst=NODE[6]) / SEGMENT),
+    Case(
+        "a VLAN's, to a service", GIVEN,
+        LINK / Dot1Q(vlan=7) / IP(src=CLIENT, dst=VIP) / SEGMENT,
+    ),
+    Case(
+        "two tags, to a service", GIVEN,
+        LINK / Dot1Q(vlan=7) / Dot1Q(vlan=8) / IPv6(src=CLIENT6, dst=VIP6) / SEGMENT,
+    ),
     Case("IP in IP", GIVEN, ends(CLIENT, NODE[4]) / IP(src=CLIENT, dst=VIP) / SEGMENT),
     Case("IP version 5", GIVEN, LINK / IP(version=5, src=CLIENT, dst=VIP) / SEGMENT),
     Case("a header length of 4 words", GIVEN, LINK / IP(ihl=4, src=CLIENT, dst=VIP) / SEGMENT),
@@ -111,7 +119,7 @@ def _fragments() -> list[Packet]:
     [
         pytest.param(case, program, id=f"{case.name}-{program}")
         for case in ROWS
-        for program in ("lb_in", "lb_out", "pod_in")
+        for program in ("lb_in", "lb_out", "pod_in", "lb_xdp")
         # To a port of a bridge all packets look like another's, also those for this node.
         if not (program == "pod_in" and case in OTHERS)
     ],
@@ -121,7 +129,7 @@ def test_passes_unchanged(bench: Bench, case: Case, program: str) -> None:
     play(bench, case._replace(program=program))
 
 
-@pytest.mark.parametrize("program", ["lb_in", "lb_out", "pod_in"])
+@pytest.mark.parametrize("program", ["lb_in", "lb_out", "pod_in", "lb_xdp"])
 @pytest.mark.parametrize("number", range(5))
 def test_fragments_pass_unchanged(bench: Bench, number: int, program: str) -> None:
     """First, middle and last fragments that are no service's."""

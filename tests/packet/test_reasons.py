@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from bpf.layout import Reason
 from bpf.source import joined
+from lb.model import Way
 from tests.packet.bench import Bench
 from tests.packet.case import Case, Verdict, play
 from tests.packet.net import BACKEND, V4, V6, Net, offered
@@ -25,6 +27,7 @@ NOT_OF_ONE_PACKET = {
     Reason.NO_SERVICE_PORT: "is answered: test_answers.py",
     Reason.ANSWER_LIMIT: "test_answers.py",
     Reason.FRAGMENT: "test_fragments.py",
+    Reason.STRANGER: "in test_mark.py",
 }
 
 
@@ -66,6 +69,40 @@ ROWS = [
 def test_dropped_with_its_reason(bench: Bench, case: Case) -> None:
     """The packet goes, and its reason is counted once."""
     play(bench, case)
+
+
+BY_XDP = (Reason.SOURCE_RANGE, Reason.NO_LOCAL_BACKEND)
+"""What XDP itself drops; all else goes up to tc, which may have an answer for it."""
+NOT_BY_XDP = {
+    Reason.NO_MEMORY: "only sockets need memory",
+    Reason.NO_BACKEND: "is answered, so it is handed up",
+    Reason.NO_SERVICE_PORT: "is answered, so it is handed up",
+    Reason.REWRITE: "no packet of these rows is out of XDP's reach",
+    Reason.NO_ROUTE: "only where this node loses its own address",
+}
+
+
+@pytest.mark.parametrize("case", [row for row in ROWS if row.values[0].program == "lb_in"])
+@pytest.mark.parametrize("forwarding", [Way.SNAT, Way.DSR])
+def test_dropped_by_xdp_or_handed_up(bench: Bench, case: Case, forwarding: Way) -> None:
+    """Not changed, and counted once by whoever drops it."""
+    assert case.given is not None
+    (one,) = case.given
+    (reason,) = case.counted
+    given = (one._replace(service=replace(one.service, forwarding=forwarding)),)
+    drops = reason is BY_XDP[0] or (reason is BY_XDP[1] and forwarding is Way.DSR)
+    here = case._replace(given=given, program="lb_xdp")
+    if drops:
+        play(bench, here)
+        return
+    play(bench, here._replace(verdict=Verdict.PASS, counted={}))
+    play(bench, case._replace(given=None))
+
+
+def test_every_reason_of_xdp_is_known() -> None:
+    """A reason that is new to xdp.c has to come here, or to say why it cannot."""
+    used = {Reason[name] for name in re.findall(r"\bREASON_(\w+)\b(?! =)", joined("xdp.c"))}
+    assert used - set(BY_XDP) == NOT_BY_XDP.keys()
 
 
 def test_every_reason_of_the_programs_has_a_row() -> None:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / ".venv" / "kernel"
 """Debian's linux-image, unpacked by `make setup`."""
+COMPILED = ROOT / ".pytest_cache" / "programs-of-machine"
+"""The data path, compiled here (`tests.vm.compiled`)."""
 BOOT_SECONDS = 120.0
 PATIENCE = "8"
 """By how much the bed waits longer for what it starts."""
@@ -27,25 +29,38 @@ _PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "kmod": "kmod", "busybox":
 _INSIDE = """\
 exec > {folder}/console 2>&1
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TIDEGATE_PATIENCE={patience}
-export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TIDEGATE_PROGRAMS={compiled}
 ip link set lo up
 cd {root}
 uname -r > {folder}/release
 {command}
 """
-_TESTS = (
-    "{python} -m pytest -q --timeout=0 -p no:cacheprovider --junitxml={folder}/results.xml {tests}"
-)
+_TESTS = """\
+{python} -m pytest -q -x --durations=0 --timeout=0 -p no:cacheprovider \
+--junitxml={folder}/results.xml {tests}
+"""
 
 
 class Result(NamedTuple):
     """What ran inside: the kernel's release, and what became of the tests."""
 
     release: str
-    passed: int
+    passed: list[str]
     failures: dict[str, str]
     skipped: dict[str, str]
     console: str
+
+    def of(self, *files: str) -> Result:
+        """What became of the tests in these files, and of the machine."""
+        bad = {one: text for one, text in self.failures.items() if _file(one) in (*files, "")}
+        skipped = {one: why for one, why in self.skipped.items() if _file(one) in files}
+        passed = [one for one in self.passed if _file(one) in files]
+        return Result(self.release, passed, bad, skipped, self.console)
+
+
+def _file(case: str) -> str:
+    """The file of a test; nothing where the machine itself failed."""
+    return case.partition("::")[0].rpartition(".")[2]
 
 
 def missing() -> str:
@@ -87,10 +102,14 @@ def boot(command: str, folder: Path, *, timeout: float) -> str:
     image, vng = kernel(), _vng()
     assert image is not None
     assert vng is not None
+    release = image.name.removeprefix("vmlinuz-")
+    compile_ = [sys.executable, "-m", "tests.vm.compiled", str(COMPILED), release]
+    subprocess.run(compile_, cwd=ROOT, check=True)
     script = folder / "inside"
     text = _INSIDE.format(
         folder=folder,
         patience=PATIENCE,
+        compiled=COMPILED,
         root=ROOT,
         command=command,
     )
@@ -115,8 +134,8 @@ def boot(command: str, folder: Path, *, timeout: float) -> str:
 def _read(folder: Path, console: str) -> Result:
     release, results = folder / "release", folder / "results.xml"
     if not results.exists():
-        return Result("", 0, {"boot": "no results came back"}, {}, console)
-    passed, failures, skipped = 0, {}, {}
+        return Result("", [], {"::boot": "no results came back"}, {}, console)
+    passed, failures, skipped = [], {}, {}
     for case in ET.parse(results).iter("testcase"):  # our own file
         name = f"{case.get('classname')}::{case.get('name')}"
         bad = [one for one in case if one.tag in ("failure", "error")]
@@ -126,5 +145,5 @@ def _read(folder: Path, console: str) -> Result:
         elif left is not None:
             skipped[name] = left.get("message") or ""
         else:
-            passed += 1
+            passed.append(name)
     return Result(release.read_text().strip(), passed, failures, skipped, console)

@@ -1,7 +1,8 @@
 """UDP from one socket to several servers: [OPTION...] ADDRESS PORT ...
 
 Prints a list, one row a datagram: errno (a name, or null), `from`, the peer that recvfrom shows,
-`peer`, what getpeername shows (null when unconnected), and `said`, the answer. All datagrams
+`peer`, what getpeername shows (null when unconnected), `local`, the socket's own end, and `said`,
+the answer. All datagrams
 leave the one socket, in order, each after the answer to the one before. `--connect` connects the
 socket anew for each; `--mapped` sends to ::ffff:ADDRESS by an IPv6 socket; `--source` is its own
 address, `--source-port` its own port. `--size` is the length of what is sent, in octets.
@@ -30,6 +31,7 @@ def ask(
         row |= {"from": sender[:2], "said": said.decode()}
     except OSError as error:
         row["errno"] = errno.errorcode.get(error.errno or errno.ETIMEDOUT)
+    row["local"] = client.getsockname()[:2]
     return row
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bandwidth.annotations import Direction
 from bandwidth.book import Book, Tables, rows
-from bandwidth.plan import Owner, Wanted
+from bandwidth.plan import Owner, Wanted, cgroup_key
 from bpf.layout import Limit, LimitState, PodLimits
 from bpf.maps import MemoryArray, MemoryHash
 
@@ -51,6 +51,28 @@ def test_a_limit_is_written_whole() -> None:
     assert shown(found) == {"a": (80_000, 10_000)}
     (number,) = {held.number for held in book.held.values()}
     assert dict(found.pods.items()) == {wanted("a").addresses[0]: PodLimits(number, 0).pack()}
+
+
+def test_entry_zero_says_whether_cgroups_are_looked_up() -> None:
+    """Packets of the node itself pay for it only then."""
+    found = tables()
+    book, one = Book(found), {owner("h"): Wanted(8000, (cgroup_key(7),))}
+    gates = []
+    for asked in (one, {}):
+        book.apply(asked, dict.fromkeys(asked, ON))
+        gates.append(Limit.unpack(found.limits.read(0)).state)
+    assert gates == [1, 0]
+
+
+def test_an_entry_of_another_layout_gets_its_rate_back() -> None:
+    """After an upgrade the names are there, and the limits are empty: nobody is unlimited."""
+    found = tables()
+    apply(Book(found), {"a": 80_000})
+    anew = found._replace(limits=MemoryArray(9, Limit.SIZE))
+    book = Book(anew)
+    book.adopt()
+    apply(book, {"a": 80_000})
+    assert shown(anew) == {"a": (80_000, 10_000)}
 
 
 def test_nothing_new_writes_nothing() -> None:
@@ -127,3 +149,31 @@ def test_the_tables_hold_what_was_asked_for_last(steps: list[dict[str, int]]) ->
         assert len(set(numbers)) == len(numbers)
         led = {PodLimits.unpack(value).egress for _, value in found.pods.items()}
         assert led == set(numbers)
+
+
+@given(st.lists(st.sampled_from(["rate", "state", "stray", "pod", "name", "more"]), min_size=1))
+def test_what_others_alter_is_put_back(harms: list[str]) -> None:
+    """A round later all is as it was, the clocks and counts of the data path aside."""
+    found = tables()
+    book = Book(found)
+    apply(book, {"a": 80_000, "b": 16_000})
+    before = (dict(found.pods.items()), dict(found.names.items()), found.limits.read(0, 9))
+    assert (list(book.mend()), book.differences()) == ([], [])
+    for harm in harms:
+        match harm:
+            case "rate":
+                found.limits.store_word(1, 0, 1)
+            case "state":
+                found.limits.store_word(2, 24, 7)
+            case "stray":
+                found.limits.store_word(5, 0, 9)
+            case "pod":
+                found.pods.remove([next(iter(before[0]))])
+            case "name":
+                found.names.put({next(iter(before[1])): bytes(256)})
+            case _:
+                found.pods.put({bytes(15) + b"x": bytes(8)})
+    assert len(book.differences()) == len(set(harms))
+    assert len(list(book.mend())) == len(set(harms))
+    assert (dict(found.pods.items()), dict(found.names.items()), found.limits.read(0, 9)) == before
+    assert (list(book.mend()), book.differences()) == ([], [])

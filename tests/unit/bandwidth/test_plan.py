@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bandwidth.annotations import Direction
-from bandwidth.plan import Owner, Pod, owner_of, plan
+from bandwidth.plan import Owner, Pod, cgroup_key, is_cgroup, owner_of, plan
 from bpf.layout import LimitState
 
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
@@ -13,10 +13,10 @@ WEB = Owner("default", "web", EGRESS)
 ADDRESS = bytes(16)
 
 
-def pod(host: bool = False, addresses: tuple[bytes, ...] = (ADDRESS,), **asked: str) -> Pod:  # noqa: FBT001, FBT002
-    """The pod default/web."""
+def pod(host: int | None = None, addresses: tuple[bytes, ...] = (ADDRESS,), **asked: str) -> Pod:
+    """The pod default/web; `host`: it is on the host's network, in this cgroup."""
     texts = {Direction(name): text for name, text in asked.items()}
-    return Pod("default", "web", addresses, texts, host)
+    return Pod("default", "web", addresses, texts, host is not None, host or 0)
 
 
 def test_each_direction_is_a_limit_of_its_own() -> None:
@@ -51,14 +51,24 @@ def test_a_value_that_never_was_valid_is_named() -> None:
 @pytest.mark.parametrize(
     ("one", "fault"),
     [
-        (pod(host=True, egress="10M"), LimitState.HOST_NETWORK),
+        (pod(host=0, egress="10M"), LimitState.HOST_NETWORK),
+        (pod(host=4711, egress="10M"), None),
         (pod(addresses=(), egress="10M"), LimitState.NO_ADDRESS),
         (pod(egress="10M"), None),
     ],
 )
 def test_what_no_node_can_enforce(one: Pod, fault: LimitState | None) -> None:
-    """The host's network, and a pod that has no address yet."""
+    """The host's network without a cgroup, and a pod that has no address yet."""
     assert plan([one], {}).limits[WEB].fault == fault
+
+
+def test_on_the_hosts_network_a_cgroup_stands_for_the_address() -> None:
+    """The node's own addresses lead to no limit; what the pod receives cannot be told apart."""
+    found = plan([pod(host=4711, egress="10M", ingress="10M")], {}).limits
+    assert found[WEB].addresses == (cgroup_key(4711),)
+    assert is_cgroup(cgroup_key(4711))
+    assert not is_cgroup(ADDRESS)
+    assert found[WEB._replace(direction=INGRESS)].fault is LimitState.HOST_NETWORK
 
 
 def test_owners_are_read_back_from_their_names() -> None:

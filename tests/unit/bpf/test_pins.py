@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf import pins
+from bpf import libbpf, pins
 from bpf.layout import TABLES, FrontendKey, Service
 from bpf.link import SOCKET_HOOKS
 from bpf.module import CompileError, Compiling, Job, Program, Text
@@ -155,6 +155,27 @@ def test_going_back_after_a_build_that_never_attached(bpffs: Path) -> None:
     assert is_filled(again)
     again.sweep([programs], SMALL)
     assert is_filled(Pins(bpffs))
+
+
+def numbers(paths: Iterable[Path]) -> set[int]:
+    """The kernel's ids of what is pinned there."""
+    found = set()
+    for path in paths:
+        descriptor = libbpf.open_pin(str(path))
+        found.add(libbpf.object_id(descriptor))
+        libbpf.close(descriptor)
+    return found
+
+
+def test_attached_programs_keep_their_tail_calls(bpffs: Path) -> None:
+    """Those for tables of another size stay pinned until swept, also over starts that failed."""
+    _, before = build(bpffs)
+    attached = numbers(before.iterdir())
+    for entries in (LARGE, SMALL | {"services": 96}, SMALL | {"services": 80}):
+        after, programs = build(bpffs, entries)
+        assert attached <= numbers((bpffs / "programs").glob("*/*"))
+    after.sweep([programs], SMALL | {"services": 80})
+    assert list((bpffs / "programs").iterdir()) == [programs]
 
 
 def test_smaller_tables_take_what_fits(bpffs: Path) -> None:

@@ -77,7 +77,11 @@ def test_a_service_without_a_usable_address_is_refused(ip: str) -> None:
             [ServicePort("a", Protocol.UDP, 53), ServicePort("a", Protocol.TCP, 53)],
             [],
         ),
-        ([{"port": 80, "protocol": "SCTP"}], [ServicePort("", Protocol.SCTP, 80)], []),
+        (
+            [{"port": 80, "protocol": "SCTP"}, {"port": 80}],
+            [ServicePort("", Protocol.TCP, 80)],
+            ["spec.ports[0]: SCTP is not served; the other ports are"],
+        ),
         ([{"port": 80, "nodePort": 30080}], [ServicePort("", Protocol.TCP, 80, 30080)], []),
         (
             [{"port": 80, "protocol": "TPC"}],

@@ -94,10 +94,10 @@ def test_identity_follows_the_addresses() -> None:
     identity = Identity(table, 7)
     four, six = parse("192.0.2.1"), parse("2001:db8::1")
     for primary in ((), (four,), (four, six), (six,)):
-        identity.update(primary)
+        identity.update(primary, range(30000, 32768))
         v4 = bytes(four) if four in primary else bytes(16)
         v6 = bytes(six) if six in primary else bytes(16)
-        assert Node.unpack(table.read(0)) == Node(7, v4, v6)
+        assert Node.unpack(table.read(0)) == Node(7, v4, v6, 30000, 32767)
 
 
 def test_peers_stand_beside_the_own_addresses() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from bandwidth.plan import Owner, Pod, Wanted, plan
 from bpf.layout import Limit, LimitState
 from bpf.maps import MemoryArray, MemoryHash
 from lb.address import parse
+from lb.limits import cgroups
 from lb.limits.measure import ENOUGH, Gauge, Sample
 from lb.limits.metrics import LimitsCollector
 from lb.limits.places import Places, places, state
@@ -58,6 +60,33 @@ def test_scope_all_needs_the_devices_of_all_pods() -> None:
     here = found(pod("a", A, egress="10M"), pod("b", B), scope_all=True)
     assert (here.naming, here.towards) == ({"v-a"}, {"v-a", "v-b"})
     assert here.paced() == {"v-a", "v-b", "eth0"}
+
+
+def test_on_the_hosts_network_only_what_leaves_is_paced() -> None:
+    """No device of its own, and the limit is in force where the node's devices are in order."""
+    one = Pod("default", "h", (A,), {EGRESS: "10M"}, is_host_network=True, cgroup=7)
+    here = found(one)
+    assert here == Places(leaving=frozenset({"eth0"}))
+    (wanted,) = plan([one], {}).limits.values()
+    assert state(wanted, EGRESS, (), here, ()) == LimitState.ENFORCED
+    assert state(wanted, EGRESS, (), here, ("eth0",)) == LimitState.NO_DEVICE
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "kubepods/pod1-2", "kubepods/burstable/pod1-2",
+        "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice",
+        "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod1_2.slice",
+    ],
+)  # fmt: skip
+def test_a_pods_cgroup_is_found_by_its_uid(tmp_path: Path, path: str) -> None:
+    """As the kubelet names it with either driver; others, and containers, are not it."""
+    folder = tmp_path / path
+    (folder / "cri-containerd-pod1-2.scope").mkdir(parents=True)
+    (tmp_path / "kubepods" / "pod1-3").mkdir(parents=True)
+    assert cgroups.find(tmp_path, {"1-2", "", "9-9"}) == {"1-2": folder.stat().st_ino}
+    assert cgroups.find(tmp_path / "gone", {"1-2"}) == {}
 
 
 def test_a_device_that_leaves_the_node_names_no_pod() -> None:

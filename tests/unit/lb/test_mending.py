@@ -19,7 +19,7 @@ from tests.unit.lb.test_controller import Bench, changes
 
 RANGES = (parse_prefix("192.0.2.0/24"), parse_prefix("198.51.100.0/25"))
 ARRAYS = ("services", "slots", "rings", "backends")
-HASHES = ("frontends", "ranges", "names", "addresses")
+HASHES = ("frontends", "ranges", "names", "addresses", "vips")
 
 
 def made(watch: Watch | None = None) -> Bench:
@@ -55,7 +55,9 @@ def unwatched() -> Watch:
 def tables(bench: Bench) -> dict[str, Any]:
     """By name, those that are looked at."""
     plain = bench.watch.plain
-    found = {name: getattr(plain, name) for name in (*ARRAYS, "frontends", "ranges", "names")}
+    found = {
+        name: getattr(plain, name) for name in (*ARRAYS, "frontends", "ranges", "names", "vips")
+    }
     return found | {"addresses": bench.table}
 
 
@@ -103,7 +105,7 @@ def test_what_is_right_is_not_touched() -> None:
     assert bench.watch.stores == before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_all_damage_is_mended(seed: int, count: int) -> None:
     """Whatever words and entries are altered, one round later all is as it was."""
@@ -129,7 +131,7 @@ def test_all_damage_is_mended(seed: int, count: int) -> None:
                 value = bytearray(table.get(key) or b"")
                 value[chance.randrange(len(value))] ^= 1
                 table.put({key: bytes(value)})
-            elif name in ("frontends", "addresses", "ranges"):
+            elif name in ("frontends", "addresses", "ranges", "vips"):
                 table.put({chance.randbytes(len(key)): bytes(4)})
     damaged = content(bench) != before
     assert bool(mended(mender)) == damaged

@@ -331,3 +331,16 @@ def test_who_takes_over_an_id_starts_without_connections(first: int) -> None:
         assert tables.loads.read(1) == bytes(Load.SIZE)
         tables.loads.write(1, Load(7, 3, 1, 1, 1).pack())
         one.step({name: ()}, now + 1)
+
+
+def test_the_range_of_node_ports_grows_and_outlives_a_restart() -> None:
+    """XDP asks for no others; a range that is too wide costs a look-up, and no more."""
+    watch = watched()
+    agent = reconciler(watch)
+    assert not agent.frontends.node_ports
+    agent.step(plans(WEB, slice_of("web", "1")), 0.0)
+    assert agent.frontends.node_ports == range(30080, 30081)
+    low = service("low", "10.96.0.11", node_port=80)
+    agent.step(plans(low, slice_of("low", "2")), 1.0)
+    assert agent.frontends.node_ports == range(80, 30081)
+    assert reconciler(watch).frontends.node_ports == range(80, 30081)

@@ -119,13 +119,14 @@ def test_a_ring_comes_once_there_is_room() -> None:
     agent.step(other, 0.0)
     rings = {unit.service.name: bool(placed.ring) for unit, placed in agent.units.items()}
     assert (rings, agent.failing) == ({"web": True, "late": False}, {})
+    assert [unit.service.name for unit in agent.ringless] == ["late"]
     assert agent.next_retry() == 8.0
     agent.step(plans(WEB, slice_of("web")), 1.0)
     watch.now = 8.0
     agent.step({}, 8.0)
     (placed,) = [one for unit, one in agent.units.items() if unit.service.name == "late"]
     assert len(slots_of(watch, placed)) == 251
-    assert agent.next_retry() is None
+    assert (agent.next_retry(), agent.ringless) == (None, [])
     assert differences(agent) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 from lb.model import Change, Key, Kind, Refused
 from lb.sources import Report
 from lb.status import differences, show_key, status
+from tests.unit.lb.faulty import watched
 from tests.unit.lb.making import service, slice_of
 from tests.unit.lb.test_controller import WEB, Bench
 
@@ -118,3 +119,17 @@ def test_keys_in_words() -> None:
         "node port 30080/TCP",
         "node port 30080/TCP",
     ]
+
+
+def test_services_without_a_maglev_table_are_told() -> None:
+    """By name, with the flag; they are served all the same, so nothing is failing."""
+    bench = Bench(watched({"rings": 64}))
+    bench.apply(WEB, slice_of("web", "1", "2"))
+    bench.sync()
+    said = status(bench.controller, {}, 0, {})
+    assert (said["healthy"], said["failing"]) == (True, [])
+    assert said["features"]["maglev"]["state"] == "on"
+    assert "(default/web)" in said["features"]["maglev"]["reason"]
+    assert "--max-rings" in said["features"]["maglev"]["reason"]
+    bench.apply(slice_of("web"))
+    assert status(bench.controller, {}, 0, {})["features"]["maglev"] == {"state": "on"}

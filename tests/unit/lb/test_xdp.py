@@ -11,11 +11,12 @@ from bpf.xdp import Link, Mode
 from lb.xdp import entry, feature, why_not
 
 MAC = bytes(range(6))
-E, S, R, G = (
+E, S, R, G, V = (
     DeviceFlag.ETHERNET,
     DeviceFlag.SENDS,
     DeviceFlag.RETURNS,
     DeviceFlag.GENERIC,
+    DeviceFlag.VIRTUAL,
 )
 
 
@@ -25,9 +26,10 @@ E, S, R, G = (
         (True, True, False, Mode.NATIVE, E | S | R),
         (True, False, False, Mode.NATIVE, E | R),  # it sends back what came, and that is all
         (True, None, False, Mode.NATIVE, E | R),  # a kernel that does not tell
-        (True, True, True, Mode.NATIVE, E | S),  # a veth is sent to, also by itself
-        (True, False, True, Mode.NATIVE, E),  # its other end does not listen
-        (True, False, True, Mode.GENERIC, E | G),
+        (True, True, True, Mode.NATIVE, E | S | V),  # a veth is sent to, also by itself
+        (True, False, True, Mode.NATIVE, E | V),  # its other end does not listen
+        (True, False, True, Mode.GENERIC, E | G | V),
+        (True, True, False, Mode.GENERIC, E | S | R | G | V),
         (True, True, False, None, E | S | R),
         (False, False, False, None, R),  # a tunnel: nothing can be sent there
     ],

@@ -187,7 +187,6 @@ def test_a_port_of_old_names_its_successor() -> None:
         ({"iptables-min-sync-period": "5s"}, "iptables.minSyncPeriod: changes are applied at once"),
         ({"ipvs-scheduler": "lc"}, "ipvs.scheduler: sockets get a backend at random"),
         ({"ipvs-strict-arp": True}, "ipvs.strictARP: IPVS is not used"),
-        ({"conntrack-min": 5}, "conntrack.min: connections to services are not tracked"),
         ({"kube-api-qps": 50.0}, "clientConnection.qps: JSON is asked for"),
         ({"config-sync-period": "1m"}, "configSyncPeriod: a watch brings every change"),
         ({"profiling": True}, "enableProfiling: no profiles are served"),

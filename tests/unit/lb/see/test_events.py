@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from bpf.layout import Event, EventKind, Forwarding, Hook, NameKind, Reason
-from bpf.maps import MemoryHash
+from bandwidth.annotations import Direction
+from bandwidth.book import Book, Tables
+from bandwidth.plan import Owner
+from bandwidth.plan import Wanted as WantedLimit
+from bpf.layout import Event, EventKind, Forwarding, Hook, Limit, LimitState, NameKind, Reason
+from bpf.maps import MemoryArray, MemoryHash
 from lb.address import Address, Family, parse
 from lb.errors import BadInput
 from lb.model import Protocol, ServiceName
@@ -76,6 +80,25 @@ def test_a_drop(reason: Reason) -> None:
     text = line(row(made, who({}), 0.0))
     assert f"{reason.name.lower()} ({REASONS[reason.name.lower()]})" in text
     assert " -> 203.0.113.10:80 (default/web:http)  " in text
+
+
+def test_a_drop_of_a_limit() -> None:
+    """The pod and the direction that are limited, also of what has no ports."""
+    limits = MemoryHash(8)
+    owner = Owner("default", "web-0", Direction.EGRESS)
+    tables = Tables(MemoryArray(8, Limit.SIZE), MemoryHash(8), limits)
+    Book(tables).apply({owner: WantedLimit(1000, ())}, {owner: LimitState.ENFORCED})
+    number = int.from_bytes(next(iter(dict(limits.items()))), "little")
+    known = Who(in_memory(), dict, lambda _: "", lambda: 0, limits)
+    made = event(
+        kind=EventKind.DROP, reason=Reason.BANDWIDTH, id=number, service=0, protocol=1,
+        backend=bytes(16), backend_port=0,
+    )  # fmt: skip
+    found = row(made, known, 0.0)
+    assert (found["limited_pod"], found["direction"]) == ("default/web-0", "egress")
+    assert (found["protocol"], found["backend_node"]) == ("protocol 1", "")
+    assert line(found).endswith("is full)  egress of default/web-0  [tc]")
+    assert Wanted(pod="default/web-0").takes(found)
 
 
 FILTERS = [

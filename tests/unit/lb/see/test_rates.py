@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lb.see.rates import Look, moving
-from lb.see.top import scaled, screen
+from lb.see.top import apart, scaled, screen
 
 NOTHING: dict[str, Any] = dict.fromkeys(("connections_total", "packets", "bytes", "refusals"), 0)
 
@@ -47,6 +47,39 @@ def test_the_busiest_come_first() -> None:
     )
     names = [row["name"] for row in moving(Look(0.0, [], [], []), after).services]
     assert names == ["c", "b", "a"]
+
+
+def limit(pod: str, **counts: int) -> dict[str, Any]:
+    """A row of `show limits`, of one direction."""
+    counted = dict.fromkeys(("bytes", "delayed", "dropped"), 0) | counts
+    both = {"egress_bits_per_second": 10_000_000, "ingress_bits_per_second": None}
+    return {
+        "namespace": "default", "pod": pod, "state": "enforced", **both,
+        "egress": {"state": "enforced", **counted},
+    }  # fmt: skip
+
+
+def test_limits() -> None:
+    """What was asked for, what leaves now, in bits, and what waited or was dropped."""
+    before = Look(0.0, [], [], [], apart([limit("web-0", bytes=1000)]))
+    busy = limit("web-0", bytes=2_501_000, delayed=40, dropped=6)
+    now = moving(before, Look(2.0, [], [], [], apart([limit("idle-0"), busy])))
+    console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    with console.file:
+        console.print(screen(now, "node n1  healthy", height=30))
+        lines = console.export_text().splitlines()
+    at = next(number for number, text in enumerate(lines) if text.startswith("LIMITED POD"))
+    assert lines[at + 1].split() == [
+        "default/web-0",
+        "egress",
+        "10M",
+        "10M",
+        "20",
+        "3.0",
+        "6",
+        "enforced",
+    ]
+    assert lines[at + 2].startswith("default/idle-0 egress")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m tests.net.limits_alone BPFFS MANIFESTS NODE SCOPE`: pod bandwidth without an agent.
+"""`python -m bench.limits_alone BPFFS MANIFESTS NODE SCOPE`: pod bandwidth without an agent.
 
 All of it but services, whose programs an emulated machine would take minutes to verify.
 """
@@ -17,6 +17,7 @@ from lb.limits.manager import Bandwidth
 from lb.model import Change
 from lb.sources import Report
 from lb.sources.manifests import ManifestSource
+from tests.bed.agent import PROGRAMS
 
 
 class Nobody:
@@ -40,7 +41,7 @@ def main() -> None:
         manifests=Path(manifests), bandwidth="auto", bandwidth_scope=scope,
     )  # fmt: skip
     mount(settings.bpffs)
-    pins = Pins(settings.bpffs)
+    pins = Pins(settings.bpffs, PROGRAMS)
     pins.make(settings.sizes)
     bandwidth = Bandwidth(settings, pins)
     bandwidth.follow(netlink.default_devices())
