@@ -123,10 +123,10 @@ class Witness:
             said = "\n".join(
                 [f"explain on {place}: {answer['verdict']}", *answer["story"], str(answer)]
             )
-            names = {
-                probe.address: n for n, one in self._oracles.items() if one.holds(probe.address)
-            }
-            names |= {at: host.name for host in self._hosts() for at in host.addresses}
+            names = {at: host.name for host in self._hosts() for at in host.addresses}
+            for name, oracle in self._oracles.items():
+                if oracle.holds(probe.address):
+                    names.setdefault(probe.address, name)
             counted = self._oracles[place].counted() - self._counted[place]
             wrong = disagreement(probe, answer, names, counted, is_first=self._rows == 1)
             assert not wrong, f"{wrong}: {probe}\n{said}"
