@@ -1,4 +1,4 @@
-"""Every way in by every way on: XDP in the driver, generic XDP, tc; a backend here, SNAT, DSR.
+"""Every way in by every way on: XDP in the driver, generic XDP, tc; a backend here, SNAT, DSR, opt.
 
 All in both families and both protocols, also where others stand in the way, and while the agent
 and its programs change.
@@ -34,7 +34,13 @@ MODES = ("native", "generic", "off")
 pytestmark = pytest.mark.parametrize(
     "world", [("two_nodes", "--xdp", mode) for mode in MODES], ids=MODES, indirect=True
 )
-WAYS = ("here", "snat", "dsr")
+WAYS = {
+    "here": {"forwarding": "snat"},
+    "snat": {"forwarding": "snat"},
+    "dsr": {"forwarding": "dsr"},
+    "opt": {"forwarding": "dsr", "dsr-dispatch": "opt"},
+}
+"""By annotations, without their prefix."""
 WAY = pytest.mark.parametrize("way", WAYS)
 LINES = 7000
 TARGETS = {"tcp": WEB, "udp": ECHO, "lines": LINES}
@@ -98,7 +104,7 @@ def expose(
         places=places,
         protocol="UDP" if kind == "udp" else "TCP",
         target=TARGETS[kind],
-        annotations={"tidegate.io/forwarding": "snat" if way == "here" else way},
+        annotations={f"tidegate.io/{name}": value for name, value in WAYS[way].items()},
     )
 
 
