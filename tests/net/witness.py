@@ -139,7 +139,8 @@ class Witness:
 
     def _hosts(self) -> list[Host]:
         nodes = self._cluster.nodes
-        return [self._cluster.client, *nodes, *(pod for node in nodes for pod in node.pods)]
+        others = [self._cluster.client, self._cluster.router]
+        return [*others, *nodes, *(pod for node in nodes for pod in node.pods)]
 
     def _oracle(self, agent: Agent) -> Oracle | None:
         name = agent.node.name
