@@ -1,7 +1,7 @@
 """`tidegate monitor` names the pod whose bandwidth limit dropped a packet.
 
 The programs stand on the devices as the agent puts them there on kernels with fq; without that
-queue nobody waits, but what finds no room is dropped all the same.
+queue nobody waits, but what finds no room is dropped all the same. The agent keeps its hands off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from tests.net.outside import FAMILY
 from tests.net.test_monitor import rows, watching
 from tests.net.world import World
 
-pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
+pytestmark = pytest.mark.parametrize(
+    "world", [("one_node", "--repair-interval", "0", "--bandwidth", "off")], indirect=True
+)
 SLOW = 1_000
 """Bits per second: a datagram takes seconds."""
 

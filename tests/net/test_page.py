@@ -23,7 +23,9 @@ from tests.net.world import World
 
 AT = "127.0.0.1:10270"
 pytestmark = pytest.mark.parametrize(
-    "world", [("two_nodes", "--page-bind-address", AT)], indirect=True
+    "world",
+    [("two_nodes", "--page-bind-address", AT, "--repair-interval", "0", "--bandwidth", "off")],
+    indirect=True,
 )
 SHOTS = os.environ.get("TIDEGATE_SCREENSHOTS")
 """A folder for the pictures, if somebody wants to look at them."""

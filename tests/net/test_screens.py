@@ -12,7 +12,9 @@ from tests.net.outside import FAST, Outside
 from tests.net.test_limit_drops import limited
 from tests.net.world import World
 
-pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
+pytestmark = pytest.mark.parametrize(
+    "world", [("one_node", "--repair-interval", "0", "--bandwidth", "off")], indirect=True
+)
 
 
 def shown(world: World, *argv: str) -> Terminal:
