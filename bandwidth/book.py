@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bandwidth.annotations import Direction
 from bandwidth.pacing import terms
 from bandwidth.plan import Owner, Wanted, is_cgroup, owner_of
-from bpf.kept import Elements, differences, key_of, put_back
+from bpf.kept import differences, key_of, put_back
 from bpf.layout import Limit, LimitState, Name, PodLimits
 from bpf.maps import Array, Hash
 
@@ -56,10 +56,13 @@ class Book:
             number = int.from_bytes(key, "little")
             try:
                 owner, bits = _named(value)
-                state = LimitState(Limit.unpack(limits.read(number)).state)
+                entry = Limit.unpack(limits.read(number))
+                state = LimitState(entry.state)
             except (ValueError, IndexError):
                 names.remove([key])
                 continue
+            if entry.rate != terms(bits).rate:  # another version laid it out
+                self._tell(number, bits)
             self.held[owner] = Held(number, bits, state)
             self._last = max(self._last, number)
 
@@ -84,19 +87,22 @@ class Book:
         if not after.number:
             self.full.add(owner)
             return False
-        rate, longest, mark = terms(one.bits)
         if before is None:
             limits.write(after.number, bytes(Limit.SIZE))
         if before is None or before.bits != one.bits:
             names.put({after.number.to_bytes(4, "little"): _name(owner, one.bits)})
-            for place, value in ((_LONGEST, longest), (_MARK, mark), (_RATE, rate)):
-                limits.store_word(after.number, place, value)
-            # A queue at the old rate would keep the new one waiting.
-            limits.store_word(after.number, _CLOCK, 0)
-            limits.store_word(after.number, _QUICK, 0)
+            self._tell(after.number, one.bits)
         limits.store_word(after.number, _STATE, state)
         self.held[owner] = after
         return True
+
+    def _tell(self, number: int, bits: int) -> None:
+        """The entry's rate, and what follows from it."""
+        rate, longest, mark = terms(bits)
+        # A queue at the old rate would keep the new one waiting: the clocks begin anew.
+        words = {_LONGEST: longest, _MARK: mark, _RATE: rate, _CLOCK: 0, _QUICK: 0}
+        for place, value in words.items():
+            self._tables.limits.store_word(number, place, value)
 
     def _lead(self, wanted: Mapping[Owner, Wanted]) -> bool:
         """Addresses lead to their limits; those that no longer should are removed."""
@@ -147,18 +153,18 @@ class Book:
         return [*lines, *(f"limit {number} is altered" for number in altered)]
 
     def _altered(self) -> list[tuple[int, int, int]]:
-        """Words of `limits` that say something else: number, place, what they should say."""
-        wanted = {}
-        for held in self.held.values():
-            rate, longest, mark = terms(held.bits)
-            wanted[held.number] = {_RATE: rate, _LONGEST: longest, _MARK: mark, _STATE: held.state}
+        """Words of `limits` that say something else: number, place, what they should say.
+
+        Only of limits that are held: to no other leads any address.
+        """
         found: list[tuple[int, int, int]] = []
-        for key, value in Elements(self._tables.limits).items():
-            number = int.from_bytes(key, "little")
-            words = wanted.pop(number, {_RATE: 0, _STATE: 0})
-            found += _differing(number, value, words)
-        for number, words in wanted.items():
-            found += _differing(number, bytes(Limit.SIZE), words)
+        for held in self.held.values():
+            entry = self._tables.limits.read(held.number)
+            rate, longest, mark = terms(held.bits)
+            for place, value in ((_RATE, rate), (_LONGEST, longest), (_MARK, mark),
+                                 (_STATE, held.state)):  # fmt: skip
+                if int.from_bytes(entry[place : place + 8], "little") != value:
+                    found.append((held.number, place, value))
         return found
 
     def _number(self) -> int:
@@ -171,14 +177,6 @@ class Book:
         number = next((one for one in after if one not in used), 0)
         self._last = number or self._last
         return number
-
-
-def _differing(
-    number: int, entry: bytes, words: Mapping[int, int]
-) -> Iterator[tuple[int, int, int]]:
-    for place, value in words.items():
-        if int.from_bytes(entry[place : place + 8], "little") != value:
-            yield number, place, value
 
 
 def _shown(key: bytes) -> str:

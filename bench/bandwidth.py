@@ -19,17 +19,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bandwidth.book import Tables
 from bench.bars import Bar, draw
 from bench.report import RESULTS, Value, report
 from bpf.pins import Pins
 from bpf.qdisc import has_fq
 from lb.limits import show
-from tests.bed import Agent, Cluster, Manifests, Node, Pod, until
+from tests.bed import Cluster, Manifests, Node, Pod, until
 from tests.bed.manifests import pod
 from tests.net import pace
 from tests.vm import machine
 
-RATES = (1, 10, 100)
+RATES = (1, 10, 100, 200)
 """Mbit/s."""
 LATENCY_RATE = 10
 SECONDS = 5.0
@@ -51,7 +52,7 @@ class Stage(NamedTuple):
     node: Node
     limited: Pod
     other: Pod
-    agent: Agent
+    tables: Tables
     manifests: Manifests
 
     def limit(self, megabits: int | None, direction: str = "egress") -> None:
@@ -69,7 +70,7 @@ class Stage(NamedTuple):
         return "noqueue" in self.node.run("tc", "qdisc", "show", "dev", "eth0").stdout
 
     def _states(self, megabits: int | None) -> list[str]:
-        rows = show.limits(show.tables(Pins(self.agent.bpffs)))
+        rows = show.limits(self.tables)
         rates = {row[f"{way}_bits_per_second"] for row in rows for way in ("egress", "ingress")}
         return [row["state"] for row in rows if (megabits or 0) * 10**6 in rates or not megabits]
 
@@ -94,20 +95,21 @@ class Stage(NamedTuple):
 
 @contextmanager
 def built() -> Iterator[Stage]:
-    """The cluster with an agent, and servers for what is sent."""
+    """The cluster, who keeps limits, and servers for what is sent."""
     with ExitStack() as stack:
         cluster = stack.enter_context(Cluster(nodes=1))
         node = cluster.nodes[0]
         limited, other = node.pod("limited"), node.pod("other")
         manifests = Manifests(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        agent = node.agent(
-            manifests.directory, "--bandwidth", "on", "--xdp", "off", "--pod-devices", "off"
-        )
+        bpffs = cluster.claim.bpffs / node.name
+        where = (str(bpffs), str(manifests.directory), node.name, "node")
+        node.spawn(
+            sys.executable, "-m", "bench.limits_alone", *where,
+            ready=lambda one: "ready" in one.output, timeout=60,
+        )  # fmt: skip
         pace.serve(cluster.client)
         node.run("nft", MASQUERADE)
-        yield Stage(cluster, node, limited, other, agent, manifests)
-        agent.stop()
-        agent.tidegate("cleanup")
+        yield Stage(cluster, node, limited, other, show.tables(Pins(bpffs)), manifests)
 
 
 def accuracy(stage: Stage) -> Iterator[dict[str, Value]]:
@@ -149,8 +151,8 @@ def latency(stage: Stage) -> Iterator[dict[str, Value]]:
                 pace.sending(stage.limited, client, client.ipv4, "-P", str(flows)),
             ):
                 pace.rate(client, WARM_UP)
-                same = pace.latency(stage.limited, client.ipv4)
-                other = pace.latency(stage.other, client.ipv4)
+                same = pace.latency(stage.limited, client.ipv4, seconds=8)
+                other = pace.latency(stage.other, client.ipv4, seconds=8)
                 found = pace.rate(client, SECONDS)
             yield {
                 "shaper": shaper, "bulk flows": flows, "Mbit/s": found / 1e6,
@@ -172,7 +174,7 @@ def ingress(stage: Stage) -> Iterator[dict[str, Value]]:
                 _police(stage.node, device)
             with pace.sending(one, client, client.ipv4, "-R", "-P", str(flows)):
                 pace.rate(one, WARM_UP)
-                same = pace.latency(one, client.ipv4)
+                same = pace.latency(one, client.ipv4, seconds=8)
                 found = pace.rate(one, SECONDS)
             yield {
                 "ingress": way, "flows": flows, "Mbit/s": found / 1e6,

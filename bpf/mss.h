@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* mss.h - asks a client for smaller segments (RFC 9293, 3.7.1): what it sends is wrapped on the
+/* mss.h - asks a client for smaller segments (RFC 9293, 3.7.1): what it sends grows on the
  * way, and has to fit all the same. The client hears it from the backend's SYN, which leaves by
  * the backend's node. */
 #ifndef TIDEGATE_MSS_H

@@ -12,8 +12,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pyroute2 import IPVS, Conntrack, IPRoute, IPSet, IPVSDest, IPVSService, NetlinkError
-from pyroute2.ipset import IPSetError
+from pyroute2.conntrack import Conntrack
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.ipset import IPSet, IPSetError
+from pyroute2.ipvs import IPVS, IPVSService
+from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 
 __all__ = [
@@ -69,11 +72,9 @@ def active_connections() -> int:
     """
     with _ipvs() as servers:
         return sum(
-            destination.get("active_conns", 0)
+            message.get_nested("IPVS_CMD_ATTR_DEST", "IPVS_DEST_ATTR_ACTIVE_CONNS") or 0
             for service in _own(servers)
-            for destination in map(
-                IPVSDest.from_message, list(servers.dest("dump", service=service))
-            )
+            for message in list(servers.dest("dump", service=service))
         )
 
 
@@ -106,8 +107,15 @@ def _own(servers: Any) -> list[Any]:
         return []
     with IPRoute() as route:
         own = {message.get("local") or message.get("address") for message in route.get_addr()}
-    services = [IPVSService.from_message(message) for message in list(servers.service("dump"))]
-    return [service for service in services if service.get("addr") in own]
+    found = []
+    for message in list(servers.service("dump")):
+        service = message.get_attr("IPVS_CMD_ATTR_SERVICE")
+        address, port, protocol = (
+            service.get_attr(f"IPVS_SVC_ATTR_{name}") for name in ("ADDR", "PORT", "PROTOCOL")
+        )
+        if address in own:
+            found.append(IPVSService(addr=address, port=port, protocol=protocol))
+    return found
 
 
 def remove_device(name: str) -> bool:

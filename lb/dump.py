@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bpf.layout import BackendState, Empty, View
+from bpf.layout import BackendState, Empty, FrontendFlag, View
 from lb.address import show_port
 from lb.names import show_key
 from lb.placing import Placed
@@ -30,8 +30,9 @@ def _unit(unit: Unit, placed: Placed, plan: Plan) -> list[str]:
     affinity = f"  affinity {plan.affinity_seconds}s" if plan.affinity_seconds else ""
     text = [f"service {placed.service}  {unit}{affinity}"]
     for frontend in plan.frontends:
-        limited = "  ranges" if frontend.flags else ""
-        text.append(f"  frontend {show_key(frontend.key)}  {TYPES[frontend.type]}{limited}")
+        named = (flag.name.lower() for flag in FrontendFlag if frontend.flags & flag)
+        words = [show_key(frontend.key), TYPES[frontend.type], *named]
+        text.append(f"  frontend {'  '.join(words)}")
     text += [f"  range {prefix}" for prefix in plan.ranges]
     text += [f"  view {view.name.lower()}: {_view(placed, plan, view)}" for view in View]
     for one in plan.backends:

@@ -15,7 +15,8 @@ from lb.address import Address, parse, show
 from lb.client import ask
 from lb.errors import BadInput, KernelRefused
 from lb.model import Protocol
-from lb.see.explain import Answer, Explainer, same_family
+from lb.see.answer import Answer
+from lb.see.explain import Explainer, same_family
 from lb.see.frame import Ends, captured, read
 from lb.see.monitor import cgroup_of, names
 from lb.tables import in_kernel

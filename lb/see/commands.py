@@ -67,7 +67,7 @@ def monitor(**flags: Any) -> int:
 @click.option("--from-pod", metavar="NAMESPACE/NAME", help="It is a socket of this pod that asks.")
 @click.option(
     "--via", type=click.Choice(["socket", "device"]),
-    help="A connect, or a packet.  [default: as SRC is on this node or not]",
+    help="A connect, or a packet.  [default: what this node sees first of SRC]",
 )  # fmt: skip
 @click.option(
     "--capture", type=click.Path(path_type=Path), metavar="FILE.pcap",

@@ -9,21 +9,13 @@ from __future__ import annotations
 import struct
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from bpf import netlink
 from bpf.layout import (
     Affinity,
     AffinityKey,
     Asker,
-    Backend,
-    BackendFlag,
     ClientKind,
-    Event,
     EventKind,
-    Flow,
-    FlowState,
-    Forwarding,
     FrontendFlag,
     FrontendType,
     Outcome,
@@ -33,40 +25,32 @@ from bpf.layout import (
     Service,
     View,
 )
-from bpf.libbpf import Ran
 from bpf.netlink import Way
 from bpf.texts import EXPLAIN, LB, LB_IN, LB_OUT, POD, POD_IN
 from bpf.trial import Trial
-from lb.address import Address, family, show, show_port
+from lb.address import family, show, show_port
 from lb.errors import BadInput
-from lb.flows import alive
+from lb.see.answer import (
+    NEXT,
+    Answer,
+    Asked,
+    Words,
+    algorithm,
+    device_to,
+    dropped,
+    ends_sent,
+    flow_of,
+)
 from lb.see.frame import Ends, build, read, readdressed, wrapped
-from lb.see.lists import listed
-from lb.see.slot import slot_of
 from lb.see.story import story
 from lb.see.whence import Places, Whence
 from lb.see.who import Who
 from lb.tables import Tables
-from lb.traffic import pieces
 
-Answer = dict[str, Any]
-_NEXT, _DROP = 0xFFFFFFFF, 2  # TC_ACT_UNSPEC, TC_ACT_SHOT
 _SECOND = 10**9
 TEXTS = {Asker.SOCKET: (), Asker.POD: (POD,), Asker.OUTSIDE: (LB,)}
 """What a packet runs through."""
 VIA = {Asker.SOCKET: "socket", Asker.POD: "pod", Asker.OUTSIDE: "device"}
-
-
-class Asked(NamedTuple):
-    """The service port at the destination: what the programs find there for this asker."""
-
-    service_id: int
-    type: FrontendType
-    has_ranges: bool
-    allowed: bool
-    """Is the source in one of the ranges?"""
-    service: Service
-    view: View
 
 
 class Explainer:
@@ -74,6 +58,7 @@ class Explainer:
 
     def __init__(self, tables: Tables, who: Who, run: Trial, cgroup: Path | None) -> None:
         self._tables, self._who, self._trial = tables, who, run
+        self._words = Words(tables, who)
         self._places = Places(cgroup)
 
     def explain(
@@ -105,7 +90,7 @@ class Explainer:
         )  # fmt: skip
         asked = self._asked(question)
         if asked is not None:
-            answer |= self._of_service(asked, ends)
+            answer |= self._words.of_service(asked, ends)
         if whence.device is None:
             answer |= self._connect(question, asked)
         else:
@@ -127,31 +112,6 @@ class Explainer:
             View(found.view),
         )
 
-    def _of_service(self, asked: Asked, ends: Ends) -> Answer:
-        ids = listed(self._tables, asked.service.view[asked.view])
-        return {
-            "service": self._who.service(asked.service_id),
-            "frontend": show_port(ends.destination, ends.destination_port),
-            "frontend_type": asked.type.name.lower(),
-            "view": asked.view.name.lower(),
-            "has_ranges": asked.has_ranges,
-            "affinity_seconds": asked.service.affinity_seconds,
-            "candidates": [self._place(one) for one in ids],
-        }
-
-    def _place(self, backend: int) -> str:
-        record = Backend.unpack(self._tables.backends.read(backend))
-        return show_port(Address(record.address), record.port)
-
-    def _chosen(self, backend: int, address: bytes, port: int) -> Answer:
-        """What is known of the backend that the program chose."""
-        found: Answer = {
-            "backend": show_port(Address(address), port),
-            "backend_pod": self._who.pod(address),
-            "backend_node": self._who.node(backend),
-        }
-        return found
-
     def _remembered(self, client: bytes, kind: ClientKind, asked: Asked) -> bool:
         """Is the client remembered by session affinity, in time?"""
         if not asked.service.affinity_seconds:
@@ -165,10 +125,6 @@ class Explainer:
             memory.epoch == asked.service.affinity_epoch
             and age < asked.service.affinity_seconds * _SECOND
         )
-
-    def _is_here(self, backend: int) -> bool:
-        record = Backend.unpack(self._tables.backends.read(backend))
-        return bool(record.views & BackendFlag.HERE)
 
     def _connect(self, question: Question, asked: Asked | None) -> Answer:
         remembered = False
@@ -188,13 +144,13 @@ class Explainer:
                 return found | {"verdict": "reject", "reason": Reason.NO_SERVICE_PORT.name.lower()}
             case Outcome.DROP:
                 return found | {"verdict": "drop", "reason": Reason.NO_LOCAL_BACKEND.name.lower()}
-        found |= self._chosen(to.backend, to.address, to.port)
+        found |= self._words.chosen(to.backend, to.address, to.port)
         found |= {"algorithm": "random", "remembered": remembered}
         if asked is not None and not asked.allowed:
             return found | {"verdict": "drop", "reason": Reason.SOURCE_RANGE.name.lower()}
         return found | {
-            "verdict": "local" if self._is_here(to.backend) else "forward",
-            "device_out": _device_to(to.address),
+            "verdict": "local" if self._words.is_here(to.backend) else "forward",
+            "device_out": device_to(to.address),
         }
 
     def _packet(
@@ -206,36 +162,33 @@ class Explainer:
         ran, events = self._trial.packet(program, sent, device.number)
         answer: Answer = {"device_in": device.device, "remembered": remembered}
         new = next((one for one in events if one.kind == EventKind.FLOW), None)
-        if dropped := _dropped(ran, events):
-            return answer | dropped
+        if ended := dropped(ran, events):
+            return answer | ended
         after = read(ran.packet)
-        if new is None and ran.verdict == _NEXT and after == ends:
+        if new is None and ran.verdict == NEXT and after == ends:
             return answer | {"verdict": "pass"}
-        answer["verdict"] = "local" if ran.verdict == _NEXT else "forward"
+        answer["verdict"] = "local" if ran.verdict == NEXT else "forward"
         outer = wrapped(ran.packet)
         if outer is not None:
             return answer | {
                 "mode": "dsr",
                 "dispatch": outer.dispatch.value,
                 "flow": "begins" if new is not None else "established",
-                "algorithm": _algorithm(asked) if new is not None else "",
-                **self._chosen(new.id if new is not None else 0, outer.backend, outer.port),
+                "algorithm": algorithm(asked) if new is not None else "",
+                **self._words.chosen(new.id if new is not None else 0, outer.backend, outer.port),
                 "sent": {
                     "source": show(outer.source),
                     "destination": show_port(outer.backend, outer.port),
                 },
-                "device_out": _device_to(outer.backend),
+                "device_out": device_to(outer.backend),
             }
         if new is not None:
-            answer |= self._of_new(new, ends, asked)
-        elif (flow := self._flow(ends)) is not None:
-            answer |= self._of_flow(flow, ends)
+            answer |= self._words.of_new(new, ends, asked)
+        elif (flow := flow_of(self._trial.flows, ends)) is not None:
+            answer |= self._words.of_flow(flow, ends)
         if after is not None:
-            answer["sent"] = {
-                "source": show_port(after.source, after.source_port),
-                "destination": show_port(after.destination, after.destination_port),
-            }
-            answer["device_out"] = _device_to(after.destination)
+            answer["sent"] = ends_sent(after)
+            answer["device_out"] = device_to(after.destination)
         return answer
 
     def _leaving(self, ends: Ends, frame: bytes | None) -> Answer:
@@ -245,89 +198,17 @@ class Explainer:
             return {}
         sent = build(ends, device.mac) if frame is None else readdressed(frame, device.mac)
         ran, events = self._trial.packet(LB_OUT, sent, device.number)
-        if dropped := _dropped(ran, events):
-            return dropped
+        if ended := dropped(ran, events):
+            return ended
         after = read(ran.packet)
-        flow = self._flow(ends) if after not in (None, ends) else None
+        flow = flow_of(self._trial.flows, ends) if after not in (None, ends) else None
         if flow is None or after is None:
             return {}
-        return self._of_flow(flow, ends) | {
+        return self._words.of_flow(flow, ends) | {
             "verdict": "forward",
             "device_out": device.device,
-            "sent": {
-                "source": show_port(after.source, after.source_port),
-                "destination": show_port(after.destination, after.destination_port),
-            },
+            "sent": ends_sent(after),
         }
-
-    def _flow(self, ends: Ends) -> Flow | None:
-        """The flow that a packet belongs to, whichever end sent it."""
-        now = time.monotonic_ns()
-        for piece in pieces(self._trial.flows):
-            for flow in alive(piece, now):
-                forth = (flow.client, flow.client_port, flow.frontend, flow.frontend_port)
-                back = (flow.backend, flow.backend_port)
-                if flow.protocol != ends.protocol:
-                    continue
-                if forth == ends[1:] or (
-                    back == ends[1:3] and ends.destination_port in (flow.port, flow.client_port)
-                ):
-                    return flow
-        return None
-
-    def _of_new(self, new: Event, ends: Ends, asked: Asked | None) -> Answer:
-        """A flow that begins, as the program tells it."""
-        found: Answer = {
-            "mode": Forwarding(new.mode).name.lower(),
-            "flow": "begins",
-            "port": new.port or None,
-            "algorithm": _algorithm(asked),
-            **self._chosen(new.id, new.backend, new.backend_port),
-        }
-        if asked is not None and found["algorithm"] == "maglev":
-            sticky = bool(asked.service.affinity_seconds)
-            slot, slots = slot_of(ends, asked.service.ring, client_only=sticky)
-            found["ring"] = {"slot": slot, "slots": slots}
-        if self._is_here(new.id):
-            found["verdict"] = "local"
-        elif new.mode == Forwarding.LOCAL:  # of a pod: the stack sends it on, as it is
-            found["verdict"] = "forward"
-        return found
-
-    def _of_flow(self, flow: Flow, ends: Ends) -> Answer:
-        found: Answer = {
-            "service": self._who.service(flow.service),
-            "frontend": show_port(Address(flow.frontend), flow.frontend_port),
-            "mode": Forwarding(flow.mode).name.lower(),
-            "flow": FlowState(flow.state).name.lower(),
-            "port": flow.port or None,
-            **self._chosen(flow.id, flow.backend, flow.backend_port),
-        }
-        if flow.client != ends.source:
-            return found | {"answers": show_port(Address(flow.client), flow.client_port)}
-        return found
-
-
-def _dropped(ran: Ran, events: list[Event]) -> Answer:
-    """Verdict and reason of a packet that ends here; empty: it does not."""
-    drop = next((one for one in events if one.kind == EventKind.DROP), None)
-    if drop is None:
-        return {}
-    said = Reason(drop.reason).name.lower()
-    return {"verdict": "drop" if ran.verdict == _DROP else "reject", "reason": said}
-
-
-def _device_to(address: bytes) -> str:
-    """The name of the device towards it; "": there is no way."""
-    way = netlink.way_to(show(Address(address)))
-    return way.device if way is not None else ""
-
-
-def _algorithm(asked: Asked | None) -> str:
-    """How the program chooses for a packet of the view: bpf/service.h."""
-    if asked is not None and asked.service.ring and asked.view is View.OUTSIDE:
-        return "maglev"
-    return "hash"
 
 
 def same_family(ends: Ends) -> Ends:

@@ -25,7 +25,7 @@ import yaml
 from tests.bed import apievents
 from tests.bed.apifollow import follow
 from tests.bed.apihttp import Http, cut
-from tests.bed.apiroles import NODE_PROXIER, Rules, allowed
+from tests.bed.apiroles import NODE_PROXIER, POD_READER, Rules, allowed
 from tests.bed.apistore import PATHS, Matches, Store, Watch, bookmark, event, selector
 from tests.bed.authority import Authority
 from tests.bed.kubeconfig import write_kubeconfig
@@ -360,8 +360,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--manifests", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="keeps certificates, kubeconfig")
+    parser.add_argument("--pods", action="store_true", help="clients may read pods, too")
     arguments = parser.parse_args()
     server = ApiServer(arguments.address, arguments.port, arguments.folder)
+    server.rules = {**server.rules, **(POD_READER if arguments.pods else {})}
     threading.Thread(target=follow, args=(server, arguments.manifests), daemon=True).start()
     with server.store.changed:
         server.store.changed.wait_for(lambda: server.store.filled)

@@ -12,7 +12,17 @@ import pytest
 
 from tests.bed import Agent, BedError, Cluster, Manifests, Outcome, Process, curl, until
 from tests.bed.apievents import LIST
-from tests.bed.manifests import endpoint, endpoint_slice, node, port, service, slice_port
+from tests.bed.manifests import (
+    endpoint,
+    endpoint_slice,
+    host_port,
+    node,
+    pod,
+    port,
+    service,
+    slice_port,
+)
+from tests.net.witness import witnessed
 
 PORT = 6443
 ADDRESS, OTHER, THIRD = "10.96.0.10", "10.96.0.11", "10.96.0.12"
@@ -28,13 +38,13 @@ class Api:
         self.kubeconfig = folder / "kubeconfig"
         self.process: Process | None = None
 
-    def start(self) -> None:
+    def start(self, *flags: str) -> None:
         """Return once it listens, with all its objects."""
         self.kubeconfig.unlink(missing_ok=True)
         self.process = self._host.spawn(
             sys.executable, "-m", "tests.bed.apiserver", "--address", self._host.ipv4,
             "--port", str(PORT), "--manifests", str(self.manifests.directory),
-            "--folder", str(self._folder), ready=lambda _: self.kubeconfig.exists(),
+            "--folder", str(self._folder), *flags, ready=lambda _: self.kubeconfig.exists(),
         )  # fmt: skip
 
     def kill(self) -> None:
@@ -58,7 +68,8 @@ def api(one_node: Cluster, tmp_path: Path) -> Iterator[Api]:
 def agent(one_node: Cluster, api: Api) -> Iterator[Agent]:
     """An agent on n1, ready."""
     agent = one_node.nodes[0].agent(None, "--kubeconfig", str(api.kubeconfig))
-    yield agent
+    with witnessed(one_node, agent):
+        yield agent
     agent.stop()
     agent.tidegate("cleanup")
 
@@ -70,10 +81,10 @@ def metrics(cluster: Cluster) -> str:
 
 def web(cluster: Cluster, name: str, address: str) -> list[dict[str, object]]:
     """A service that leads to pod web-0."""
-    pod = cluster.nodes[0].pods[0]
+    web_0 = cluster.nodes[0].pods[0]
     return [
         service(name, cluster_ips=[address], ports=[port(80)]),
-        endpoint_slice(name, endpoints=[endpoint(pod.ipv4)], ports=[slice_port(8080)]),
+        endpoint_slice(name, endpoints=[endpoint(web_0.ipv4)], ports=[slice_port(8080)]),
     ]
 
 
@@ -145,6 +156,40 @@ def test_events_reach_the_api_server(one_node: Cluster, api: Api, agent: Agent) 
     assert failure["regarding"]["name"] == "taken"
     assert failure["note"].startswith("node n1 failed to start healthcheck of default/taken on ")
     assert curl(own, f"http://{own.ipv4}:10256/healthz").json["nodeEligible"] is True
+
+
+def test_host_ports_of_pods(one_node: Cluster, api: Api, agent: Agent) -> None:
+    """With the right to read pods; a restart writes nothing, and misses a pod that went."""
+    own, pod_0 = one_node.nodes[0], one_node.nodes[0].pods[0]
+
+    def reaches() -> bool:
+        to = f"http://{own.ipv4}:18080/"
+        return curl(one_node.client, to, timeout=1.0).outcome is Outcome.OK
+
+    def state() -> str:
+        return str(agent.status()["features"]["host-ports"]["state"])
+
+    asked = pod(pod_0.name, node="n1", addresses=pod_0.addresses, ports=[host_port(18080, 8080)])
+    api.manifests.write("pod.yaml", asked)
+    agent.flags = (*agent.flags, "--host-ports")
+    agent.restart()
+    until(lambda: "pods: 403" in agent.status()["source"]["error"], "refusal", timeout=10.0)
+    assert state() == "degraded"
+    assert not reaches()
+    api.kill()
+    api.start("--pods")
+    until(reaches, "host port", timeout=40.0)
+    assert (state(), agent.status()["healthy"]) == ("on", True)
+    agent.restart()
+    until(lambda: state() == "on", "pods", timeout=10.0)
+    assert agent.status()["writes"] == 0
+    assert reaches()
+    agent.kill()
+    api.manifests.remove("pod.yaml")
+    assert reaches()
+    agent.start()
+    until(lambda: not reaches(), "the end", timeout=10.0)
+    agent.tidegate("verify")
 
 
 def test_a_start_while_the_server_is_away(one_node: Cluster, api: Api, agent: Agent) -> None:

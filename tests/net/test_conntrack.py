@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.bed import Cluster
+from tests.bed.agent import command
 
 FOLDER = "/proc/sys/net/netfilter/"
 ASKED = {"nf_conntrack_tcp_timeout_close_wait": "3600", "nf_conntrack_udp_timeout": "40"}
@@ -16,6 +17,20 @@ def values(cluster: Cluster) -> dict[str, str]:
     text = cluster.nodes[0].run("grep", "-rs", ".", FOLDER).stdout
     lines = (line.removeprefix(FOLDER).partition(":") for line in text.splitlines())
     return {name: value for name, _, value in lines if name != "nf_conntrack_count"}
+
+
+def test_init_only_does_it_too(one_node: Cluster) -> None:
+    """For an agent that may not write settings itself."""
+    before = values(one_node)
+    one_node.nodes[0].run("sh", "-c", f"echo 59 > {FOLDER}nf_conntrack_udp_timeout_stream")
+    bpffs = one_node.claim.bpffs / "init"
+    argv = [*command(), "agent", "--init-only", "--bpffs", str(bpffs), *FLAGS]
+    one_node.nodes[0].run(*argv, "--conntrack-udp-timeout-stream", "3m", timeout=30)
+    assert values(one_node) == before | ASKED | {"nf_conntrack_udp_timeout_stream": "180"}
+    one_node.nodes[0].run(*command(), "cleanup", "--bpffs", str(bpffs), timeout=30)
+    for name, value in before.items():
+        if values(one_node)[name] != value:
+            one_node.nodes[0].run("sh", "-c", f"echo {value} > {FOLDER}{name}")
 
 
 def test_only_what_was_asked_for(one_node: Cluster, tmp_path: Path) -> None:

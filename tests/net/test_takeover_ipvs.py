@@ -62,7 +62,7 @@ except NetlinkError:
 for address, port, protocol, ends in json.loads(sys.argv[1]):
     service = IPVSService(addr=address, port=port, protocol=protocol, sched_name="rr")
     if ":" in address:
-        service["netmask"] = 128
+        service["netmask"] = "128.0.0.0"  # the length, as a word
     servers.service("add", service=service)
     for end, target in ends:
         servers.dest("add", service=service, dest=IPVSDest(addr=end, port=target, fwd_method=0))
@@ -187,7 +187,9 @@ def test_no_connection_through_ipvs_meets_a_gap(world: World, left: None) -> Non
     world.node.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/vs/conntrack")
     held = {family: asking(world, ONE_CONNECTION, getattr(VIP, family)) for family in FAMILIES}
     new = {family: asking(world, NEW_CONNECTIONS, getattr(VIP, family)) for family in FAMILIES}
-    agent = world.node.agent(world.manifests.directory, "--kube-proxy-rules", "remove")
+    # Few programs: where they are compiled under emulation, each takes half a minute.
+    flags = ("--kube-proxy-rules", "remove", "--xdp", "off", "--pod-devices", "off")
+    agent = world.node.agent(world.manifests.directory, *flags)
     try:
         until(lambda: "connections go on through IPVS" in agent.log, "wait", timeout=60)
         assert servers(world) == 4

@@ -18,9 +18,7 @@ from tests.packet.packets import Make, answer, ends, network, tcp, udp
 from tests.packet.sums import LINK, wrong
 
 KINDS = ("load balancer", "external", "cluster", "node port")
-MANY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 UNREACHABLE = {V4: (3, 3), V6: (1, 4)}
 EXPIRED = {V4: (11, 0), V6: (3, 0)}
 TOO_BIG = {V4: (3, 4), V6: (2, 0)}

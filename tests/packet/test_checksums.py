@@ -21,9 +21,7 @@ from tests.packet.sums import total
 
 BOTH = pytest.mark.parametrize("local", [True, False], ids=["local", "SNAT"])
 XDP_PASS, XDP_REDIRECT = 2, 4
-MANY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def begin(bench: Bench, net: Net, l4: Make, *, local: bool) -> tuple[Packet, Packet]:

@@ -106,9 +106,7 @@ PACKETS = st.builds(
 STARTS = st.sampled_from([1, SECOND, 10**15, 9 * 365 * 86400 * SECOND])
 
 
-@settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rate=RATES, start=STARTS, packets=st.lists(PACKETS, min_size=1, max_size=60))
 def test_the_program_is_the_model(
     arithmetic: Arithmetic, rate: int, start: int, packets: list[Packet]

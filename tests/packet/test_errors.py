@@ -20,9 +20,7 @@ from tests.packet.net import BACKEND, V4, V6, Net, offered
 from tests.packet.packets import Make, answer, network, tcp, udp
 from tests.packet.sums import LINK, wrong
 
-MANY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROUTER = {V4: "10.9.9.9", V6: "fd00:9::9"}
 TOO_BIG = {V4: (3, 4), V6: (2, 0)}
 KINDS = {

@@ -21,9 +21,7 @@ from tests.packet.sums import wrong
 Mutation = Callable[[bytes], bytes]
 LINK = 14
 SHORTEST = {V4: LINK + 20, V6: LINK + 40}
-MANY = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MANY = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def flip(bit: int) -> Mutation:

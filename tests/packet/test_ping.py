@@ -44,9 +44,7 @@ def test_answered(bench: Bench, net: Net, kind: str, *, local: bool) -> None:
 
 
 @pytest.mark.parametrize("net", [V4, V6], ids=["IPv4", "IPv6"])
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=1400))
 def test_checksums(bench: Bench, net: Net, data: bytes) -> None:
     """Of any length and contents."""

@@ -27,6 +27,7 @@ NOT_OF_ONE_PACKET = {
     Reason.NO_SERVICE_PORT: "is answered: test_answers.py",
     Reason.ANSWER_LIMIT: "test_answers.py",
     Reason.FRAGMENT: "test_fragments.py",
+    Reason.STRANGER: "in test_mark.py",
 }
 
 

@@ -64,6 +64,17 @@ def test_entry_zero_says_whether_cgroups_are_looked_up() -> None:
     assert gates == [1, 0]
 
 
+def test_an_entry_of_another_layout_gets_its_rate_back() -> None:
+    """After an upgrade the names are there, and the limits are empty: nobody is unlimited."""
+    found = tables()
+    apply(Book(found), {"a": 80_000})
+    anew = found._replace(limits=MemoryArray(9, Limit.SIZE))
+    book = Book(anew)
+    book.adopt()
+    apply(book, {"a": 80_000})
+    assert shown(anew) == {"a": (80_000, 10_000)}
+
+
 def test_nothing_new_writes_nothing() -> None:
     """The second time is free."""
     book = Book(tables())
@@ -140,7 +151,7 @@ def test_the_tables_hold_what_was_asked_for_last(steps: list[dict[str, int]]) ->
         assert led == set(numbers)
 
 
-@given(st.lists(st.sampled_from(["rate", "state", "stray", "pod", "name", "more"]), min_size=1))
+@given(st.lists(st.sampled_from(["rate", "state", "pod", "name", "more"]), min_size=1))
 def test_what_others_alter_is_put_back(harms: list[str]) -> None:
     """A round later all is as it was, the clocks and counts of the data path aside."""
     found = tables()
@@ -154,8 +165,6 @@ def test_what_others_alter_is_put_back(harms: list[str]) -> None:
                 found.limits.store_word(1, 0, 1)
             case "state":
                 found.limits.store_word(2, 24, 7)
-            case "stray":
-                found.limits.store_word(5, 0, 9)
             case "pod":
                 found.pods.remove([next(iter(before[0]))])
             case "name":

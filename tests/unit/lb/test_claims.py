@@ -136,4 +136,4 @@ class Rivals(RuleBasedStateMachine):
 
 
 TestRivals = Rivals.TestCase
-TestRivals.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestRivals.settings = settings(max_examples=80, stateful_step_count=30)

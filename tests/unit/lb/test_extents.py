@@ -91,7 +91,7 @@ def size(lines: int) -> int:
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 def test_grace_is_kept_to_the_moment() -> None:

@@ -105,7 +105,7 @@ def test_what_is_right_is_not_touched() -> None:
     assert bench.watch.stores == before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_all_damage_is_mended(seed: int, count: int) -> None:
     """Whatever words and entries are altered, one round later all is as it was."""

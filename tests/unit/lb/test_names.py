@@ -140,4 +140,4 @@ class Uses(RuleBasedStateMachine):
 
 
 TestUses = Uses.TestCase
-TestUses.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestUses.settings = settings(max_examples=60, stateful_step_count=30)

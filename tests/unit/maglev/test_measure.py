@@ -129,7 +129,7 @@ def test_command_refuses(arguments: str, message: str) -> None:
     assert message in result.output
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     names=st.integers(1, 4).flatmap(
         lambda tenth: st.sets(st.integers(0, 1 << 32), min_size=11 * tenth, max_size=11 * tenth)
