@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bandwidth.annotations import Direction
 from bandwidth.pacing import terms
 from bandwidth.plan import Owner, Wanted, is_cgroup, owner_of
-from bpf.kept import Elements, differences, key_of, put_back
+from bpf.kept import differences, key_of, put_back
 from bpf.layout import Limit, LimitState, Name, PodLimits
 from bpf.maps import Array, Hash
 
@@ -153,18 +153,18 @@ class Book:
         return [*lines, *(f"limit {number} is altered" for number in altered)]
 
     def _altered(self) -> list[tuple[int, int, int]]:
-        """Words of `limits` that say something else: number, place, what they should say."""
-        wanted = {}
-        for held in self.held.values():
-            rate, longest, mark = terms(held.bits)
-            wanted[held.number] = {_RATE: rate, _LONGEST: longest, _MARK: mark, _STATE: held.state}
+        """Words of `limits` that say something else: number, place, what they should say.
+
+        Only of limits that are held: to no other leads any address.
+        """
         found: list[tuple[int, int, int]] = []
-        for key, value in Elements(self._tables.limits).items():
-            number = int.from_bytes(key, "little")
-            words = wanted.pop(number, {_RATE: 0, _STATE: 0})
-            found += _differing(number, value, words)
-        for number, words in wanted.items():
-            found += _differing(number, bytes(Limit.SIZE), words)
+        for held in self.held.values():
+            entry = self._tables.limits.read(held.number)
+            rate, longest, mark = terms(held.bits)
+            for place, value in ((_RATE, rate), (_LONGEST, longest), (_MARK, mark),
+                                 (_STATE, held.state)):  # fmt: skip
+                if int.from_bytes(entry[place : place + 8], "little") != value:
+                    found.append((held.number, place, value))
         return found
 
     def _number(self) -> int:
@@ -177,14 +177,6 @@ class Book:
         number = next((one for one in after if one not in used), 0)
         self._last = number or self._last
         return number
-
-
-def _differing(
-    number: int, entry: bytes, words: Mapping[int, int]
-) -> Iterator[tuple[int, int, int]]:
-    for place, value in words.items():
-        if int.from_bytes(entry[place : place + 8], "little") != value:
-            yield number, place, value
 
 
 def _shown(key: bytes) -> str:

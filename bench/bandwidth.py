@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bandwidth.book import Tables
 from bench.bars import Bar, draw
 from bench.report import RESULTS, Value, report
 from bpf.pins import Pins
@@ -51,7 +52,7 @@ class Stage(NamedTuple):
     node: Node
     limited: Pod
     other: Pod
-    bpffs: Path
+    tables: Tables
     manifests: Manifests
 
     def limit(self, megabits: int | None, direction: str = "egress") -> None:
@@ -69,7 +70,7 @@ class Stage(NamedTuple):
         return "noqueue" in self.node.run("tc", "qdisc", "show", "dev", "eth0").stdout
 
     def _states(self, megabits: int | None) -> list[str]:
-        rows = show.limits(show.tables(Pins(self.bpffs)))
+        rows = show.limits(self.tables)
         rates = {row[f"{way}_bits_per_second"] for row in rows for way in ("egress", "ingress")}
         return [row["state"] for row in rows if (megabits or 0) * 10**6 in rates or not megabits]
 
@@ -108,7 +109,7 @@ def built() -> Iterator[Stage]:
         )  # fmt: skip
         pace.serve(cluster.client)
         node.run("nft", MASQUERADE)
-        yield Stage(cluster, node, limited, other, bpffs, manifests)
+        yield Stage(cluster, node, limited, other, show.tables(Pins(bpffs)), manifests)
 
 
 def accuracy(stage: Stage) -> Iterator[dict[str, Value]]:

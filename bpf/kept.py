@@ -74,9 +74,9 @@ class Elements:
         size = self._array.size
         for first in range(0, self.capacity, _PIECE):
             piece = self._array.read(first, min(_PIECE, self.capacity - first))
-            if any(piece):
+            if piece != bytes(len(piece)):
                 for at in range(0, len(piece), size):
-                    if any(value := piece[at : at + size]):
+                    if (value := piece[at : at + size]) != bytes(size):
                         yield key_of(first + at // size), value
 
     def walk(self) -> Iterator[tuple[bytes, bytes]]:

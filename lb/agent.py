@@ -93,7 +93,12 @@ class Agent:
         )
         tables = in_kernel(self._pins)
         self._neighbours = Neighbours(tables.backends)
-        reconciler = Reconciler(tables, guard=self._attach_guard, ring_slots=settings.ring_slots)
+        reconciler = Reconciler(
+            tables,
+            guard=self._attach_guard,
+            ring_slots=settings.ring_slots,
+            backend_slots=settings.backend_slots,
+        )
         for fault in reconciler.adopt():
             log.warning("found in the maps: %s", fault)
         # Sockets remember backends by id and generation, also over tables that start anew.

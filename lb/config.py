@@ -21,6 +21,8 @@ from lb.model import Algorithm, Dispatch, Way
 from lb.tables import FLAGS, NUMBERED, PER_ENTRY, SIZES
 
 RING_SLOTS = 16381
+BACKEND_SLOTS = 100
+"""Of a Maglev ring, for each backend at least."""
 """The largest Maglev ring, in slots, unless told otherwise."""
 REPAIR_SECONDS = 10.0
 """Between two looks for what others took off or altered."""
@@ -117,6 +119,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_socket: Path
     ring_slots: int = RING_SLOTS
     """The largest Maglev ring: a prime."""
+    backend_slots: int = BACKEND_SLOTS
+    """Slots of a Maglev ring for each backend, while the largest ring has room."""
     conntrack: dict[str, int] = {}
     """Settings of connection tracking that somebody asked for, by name."""
     host_ports: bool = False

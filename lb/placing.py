@@ -19,7 +19,7 @@ from bpf.layout import Backend as BackendRecord
 from bpf.layout import BackendState, Empty, Line, LineOfSlots, Load, NameKind, ServiceFlag, View
 from bpf.layout import Service as ServiceRecord
 from lb.address import Address
-from lb.config import RING_SLOTS
+from lb.config import BACKEND_SLOTS, RING_SLOTS
 from lb.errors import MapFull
 from lb.extents import Extents
 from lb.ids import Ids
@@ -79,13 +79,20 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
 class Placer:
     """Allocates and writes. Not thread-safe: one reconciler owns it. `grace` is in seconds."""
 
-    def __init__(self, tables: Tables, *, grace: float = 2.0, ring_slots: int = RING_SLOTS) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        grace: float = 2.0,
+        ring_slots: int = RING_SLOTS,
+        backend_slots: int = BACKEND_SLOTS,
+    ) -> None:
         self.tables = tables
         self.names = Names()
         self.services = Ids(tables.services.capacity, grace=grace)
         self.backends = Ids(tables.backends.capacity, grace=grace)
         self.lines = Extents(tables.slots.capacity, grace=grace)
-        self.rings = Rings(tables, grace=grace, limit=ring_slots)
+        self.rings = Rings(tables, grace=grace, limit=ring_slots, each=backend_slots)
         self.generations = array("I", bytes(4 * tables.backends.capacity))
         self._first = 0
 

@@ -20,7 +20,7 @@ import msgspec
 
 from bpf.layout import NameKey, NameKind
 from lb.adopt import Strays, adopt
-from lb.config import RING_SLOTS
+from lb.config import BACKEND_SLOTS, RING_SLOTS
 from lb.errors import MapFull
 from lb.frontends import Frontends
 from lb.model import Protocol, ServiceName
@@ -79,9 +79,12 @@ class Reconciler:
         guard: Callable[[], None],
         grace: float = 2.0,
         ring_slots: int = RING_SLOTS,
+        backend_slots: int = BACKEND_SLOTS,
     ) -> None:
         self.tables = tables
-        self.placer = Placer(tables, grace=grace, ring_slots=ring_slots)
+        self.placer = Placer(
+            tables, grace=grace, ring_slots=ring_slots, backend_slots=backend_slots
+        )
         self.frontends = Frontends(tables)
         self.ranges = Ranges(tables)
         self.vips = Vips(tables)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from bpf.maps import Array
 from lb.address import Address, show_port
-from lb.config import RING_SLOTS
+from lb.config import BACKEND_SLOTS, RING_SLOTS
 from lb.extents import Extents
 from lb.tables import FLAGS, Tables
 
@@ -42,11 +42,18 @@ class Member(NamedTuple):
 class Rings:
     """Owns the table `rings`. `grace` is in seconds, `limit` in slots: the largest ring, a prime.
 
-    Not thread-safe.
+    Up to that a ring has at least `each` slots a backend. Not thread-safe.
     """
 
-    def __init__(self, tables: Tables, *, grace: float, limit: int = RING_SLOTS) -> None:
-        self.limit = limit
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        grace: float,
+        limit: int = RING_SLOTS,
+        each: int = BACKEND_SLOTS,
+    ) -> None:
+        self.limit, self._each = limit, each
         self.extents = Extents(tables.rings.capacity, grace=grace)
         self._tables = tables
         self._told = False
@@ -83,7 +90,7 @@ class Rings:
 
         if len(weights) < 2:
             return len(weights)
-        return table_size(sum(weights) // math.gcd(*weights), self.limit)
+        return table_size(sum(weights) // math.gcd(*weights), self.limit, self._each)
 
     def _write(self, members: Sequence[Member], now: float) -> int:
         """The word of a new ring; 0: there is no room for it."""

@@ -77,11 +77,11 @@ def build(backends: Iterable[Backend], *, size: int, seed: int | bytes) -> array
     return slots
 
 
-def table_size(count: int, limit: int) -> int:
-    """The smallest of `SIZES` with 100 slots for each of `count` backends, at most `limit`.
+def table_size(count: int, limit: int, each: int = SLOTS_PER_BACKEND) -> int:
+    """The smallest of `SIZES` with `each` slots for each of `count` backends, at most `limit`.
 
     `limit` is itself a size: a prime, the largest table that may be used. Where it is too small
-    for 100 slots each, shares are less even.
+    for so many slots each, shares are less even, and a change of backends moves more.
     """
-    wanted = SLOTS_PER_BACKEND * count
+    wanted = each * count
     return next((size for size in SIZES if wanted <= size < limit), limit)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import pytest
 
+from bandwidth.book import Tables
 from bandwidth.queues import OURS, Choice, choose
 from bpf import qdisc, tc
 from bpf.netns import entered
@@ -54,9 +56,14 @@ class Limited:
         self.agent.flags += ("--bandwidth", "on", "--bandwidth-scope", "all")
         self.agent.restart()
 
+    @cached_property
+    def tables(self) -> Tables:
+        """Those that the agent has pinned, opened once."""
+        return show.tables(Pins(self.agent.bpffs))
+
     def rows(self) -> list[dict[str, Any]]:
         """Those of `show limits`."""
-        return show.limits(show.tables(Pins(self.agent.bpffs)))
+        return show.limits(self.tables)
 
     def limit(self, **asked: int) -> None:
         """app-0 has these limits, in bits per second; returns once they are in force."""

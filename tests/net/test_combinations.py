@@ -1,7 +1,7 @@
-"""Every way in by every way on: XDP in the driver, generic XDP, tc; a backend here, SNAT, DSR, opt.
+"""Every way in by every way on: XDP in the driver, generic XDP, tc; here, by SNAT, by DSR.
 
-All in both families and both protocols, also where others stand in the way, and while the agent
-and its programs change.
+All in both families and both protocols, DSR in both its forms, also where others stand in the way,
+and while the agent and its programs change.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.parametrize(
     "world", [("two_nodes", "--xdp", mode) for mode in MODES], ids=MODES, indirect=True
 )
 WAYS = {
-    "here": {"forwarding": "snat"},
-    "snat": {"forwarding": "snat"},
-    "dsr": {"forwarding": "dsr"},
-    "opt": {"forwarding": "dsr", "dsr-dispatch": "opt"},
+    "here": {"tidegate.io/forwarding": "snat"},
+    "snat": {"tidegate.io/forwarding": "snat"},
+    "ipip": {"tidegate.io/forwarding": "dsr", "tidegate.io/dsr-dispatch": "ipip"},
+    "opt": {"tidegate.io/forwarding": "dsr", "tidegate.io/dsr-dispatch": "opt"},
 }
-"""By annotations, without their prefix."""
+"""What a service asks for, by the way on that its packets take. One's backend is on n1."""
 WAY = pytest.mark.parametrize("way", WAYS)
 LINES = 7000
 TARGETS = {"tcp": WEB, "udp": ECHO, "lines": LINES}
@@ -104,7 +104,7 @@ def expose(
         places=places,
         protocol="UDP" if kind == "udp" else "TCP",
         target=TARGETS[kind],
-        annotations={f"tidegate.io/{name}": value for name, value in WAYS[way].items()},
+        annotations=WAYS[way],
     )
 
 

@@ -123,6 +123,18 @@ def test_what_others_see(world: World, web: Pod) -> None:
     world.agent.tidegate("verify")
 
 
+def test_explained(world: World, web: Pod) -> None:
+    """For a packet from outside, and for a connect of the node to its own loopback."""
+    for source, to in (
+        (f"{world.cluster.client.ipv4}:1234", f"{world.node.ipv4}:{PORT}"),
+        (f"{world.node.ipv4}:1234", f"127.0.0.1:{LOOPBACK}"),
+    ):
+        argv = ("explain", "tcp", source, to, "-o", "json")
+        found = json.loads(world.agent.tidegate(*argv, timeout=60).stdout)
+        assert found["backend"] == f"{web.ipv4}:{WEB}"
+        assert found["service"].startswith(f"default/pod:{web.name}")
+
+
 def test_a_restart_changes_nothing(world: World, web: Pod) -> None:
     """Served while no agent runs; the next one writes nothing."""
     agent = world.agent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,32 +33,6 @@ def test_megabytes(outside: Outside, megabytes: Path, backend: str, family: str)
     to_and_fro(outside.client, url(getattr(place.at, family), place.port), megabytes)
 
 
-@pytest.fixture
-def small(world: World) -> Iterator[None]:
-    """1450 octets fit through the cables of the nodes, and routers say so."""
-    ends = [f"ip link set n{node.number} mtu %d" for node in world.cluster.nodes]
-    script = "\n".join([*ends, "ip link set br0 mtu %d", ""])
-    hosts = [*world.cluster.nodes]
-    try:
-        world.cluster.claim.enter("wire", script.replace("%d", "1450"))
-        for node in hosts:
-            node.run("ip", "link", "set", "eth0", "mtu", "1450")
-        yield
-    finally:
-        world.cluster.claim.enter("wire", script.replace("%d", "1500"))
-        for node in hosts:
-            node.run("ip", "link", "set", "eth0", "mtu", "1500")
-
-
-@FAMILY
-@BACKEND
-@pytest.mark.usefixtures("small")
-def test_smaller_mtu(outside: Outside, megabytes: Path, backend: str, family: str) -> None:
-    """Megabytes arrive whole too where only 1450 octets fit to the nodes, and between them."""
-    place = outside.expose(f"mtu-{family}-{backend}", [outside.world.pods[backend]])["node_port"]
-    to_and_fro(outside.client, url(getattr(place.at, family), place.port), megabytes)
-
-
 @FAMILY
 @BACKEND
 def test_short_connections(outside: Outside, backend: str, family: str) -> None:
@@ -82,26 +55,3 @@ def test_crowd(outside: Outside, backend: str, protocol: str, family: str) -> No
     where = (protocol.lower(), getattr(place.at, family), str(place.port))
     seen: Any = outside.client.python(PROBES / "crowd.py", *where, "200", "5", timeout=20)
     assert seen == {"answers": 1000, "wrong": 0, "failed": 0, "servers": {backend: 1000}}
-
-
-@FAMILY
-@BACKEND
-@pytest.mark.parametrize("mode", ["1", "2"])
-def test_rp_filter(outside: Outside, mode: str, backend: str, family: str) -> None:
-    """The kernel's check of source addresses on the node's devices is in nobody's way."""
-    world = outside.world
-    place = outside.expose(f"rp-{mode}-{family}-{backend}", [world.pods[backend]])["node_port"]
-    names = world.node.run("ls", "/proc/sys/net/ipv4/conf").stdout.split()
-    names.remove("default")
-
-    def write(value: str) -> None:
-        for name in names:
-            text = f"echo {value} > /proc/sys/net/ipv4/conf/{name}/rp_filter"
-            world.node.run("sh", "-c", text)
-
-    try:
-        write(mode)
-        rows = connect(outside.client, getattr(place.at, family), place.port, count=5)
-        assert [row["errno"] for row in rows] == [None] * 5
-    finally:
-        write("0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,12 +12,13 @@ import pytest
 from scapy.layers.l2 import Ether
 
 from bpf.layout import DsrFlow, Flow, FlowState, Forwarding, Row
+from bpf.netns import entered
 from lb.address import Address, parse
 from lb.model import Way
 from tests.packet.bench import Bench
 from tests.packet.case import Case, Verdict, play
 from tests.packet.net import BACKEND, Net, offered
-from tests.packet.packets import Make, answer, network, tcp
+from tests.packet.packets import PORTS, Make, answer, network, tcp
 
 ROWS = 16384
 _MASK = (1 << 64) - 1
@@ -71,16 +73,18 @@ def pods(net: Net, node: str) -> list[str]:
     return [f"{net.at(f'{start}{number}', BACKEND)} {node}" for number in range(1, 8)]
 
 
+STRANGER = Flow(
+    client=b"s" * 16, frontend=b"f" * 16, backend=b"b" * 16, client_port=1, frontend_port=2,
+    backend_port=3, port=0, service=0, id=0, generation=0, protocol=6,
+    state=FlowState.ESTABLISHED, mode=Forwarding.LOCAL, finished=0, used=0, packets=0, octets=0,
+)  # fmt: skip
+
+
 def crowd(bench: Bench, at: int) -> None:
     """Live strangers everywhere but in the place of the one flow there is, silent for a second."""
     now = time.monotonic_ns()
     table = bench.table_of_flows
-    stranger = Flow(
-        client=b"s" * 16, frontend=b"f" * 16, backend=b"b" * 16, client_port=1, frontend_port=2,
-        backend_port=3, port=0, service=0, id=0, generation=0, protocol=6,
-        state=FlowState.ESTABLISHED, mode=Forwarding.LOCAL, finished=0, used=now, packets=0,
-        octets=0,
-    ).pack()  # fmt: skip
+    stranger = msgspec.structs.replace(STRANGER, used=now).pack()
     full = Row(0, 1, 0, (1,) * 8, (1,) * 8, stranger * 8).pack()
     row = Row.unpack(table.read(at, 1)[: Row.SIZE])
     flows = [Flow.unpack(row.flow[i : i + Flow.SIZE]) for i in range(0, len(row.flow), Flow.SIZE)]
@@ -155,3 +159,60 @@ def others(net: Net, l4: Make) -> Iterator[Client]:
         if f"{start}{host}" != net.client
         for port in range(1024, 65536)
     )
+
+
+SILENT = [
+    # state, protocol, seconds without a packet; does it go before those who were silent for longer?
+    (FlowState.CLOSING, 6, 11, True),
+    (FlowState.CLOSING, 6, 9, False),
+    (FlowState.NEW, 6, 61, True),
+    (FlowState.NEW, 17, 59, False),
+    (FlowState.ESTABLISHED, 17, 181, True),
+    (FlowState.ESTABLISHED, 17, 179, False),
+    (FlowState.ESTABLISHED, 6, 3000, False),
+]
+
+
+def ago(seconds: int) -> int:
+    """As `used` of a flow; in their order also on a machine that has not run for so long."""
+    return max(time.monotonic_ns() - seconds * 10**9, 3601 - seconds)
+
+
+@pytest.mark.parametrize(("state", "protocol", "seconds", "goes"), SILENT)
+def test_who_is_over_goes_first(  # noqa: PLR0917 - fixtures and columns
+    bench: Bench, net: Net, l4: Make, state: FlowState, protocol: int, seconds: int, *, goes: bool
+) -> None:
+    """A connection that closed, or has been silent for long enough; else the oldest of all."""
+    bench.give(offered(net, l4, *pods(net, "n1")))
+    table = bench.table_of_flows
+    old = msgspec.structs.replace(STRANGER, client=b"o" * 16, used=ago(3600))
+    some = msgspec.structs.replace(STRANGER, used=ago(3599))
+    silent = msgspec.structs.replace(
+        STRANGER, client=b"x" * 16, state=state, protocol=protocol, used=ago(seconds)
+    )
+    flows = b"".join(one.pack() for one in (some, some, silent, some, old, some, some, some))
+    table.write(0, Row(0, 1, 0, (1,) * 8, (1,) * 8, flows).pack() * ROWS)
+    bench.run("lb_in", bytes(l4(net.client, 40000, net.vip, 80)))
+    at = Client(net.client, 40000, 6 if l4 is tcp else 17).row
+    row = Row.unpack(table.read(at))
+    clients = {row.flow[i : i + 16] for i in range(0, len(row.flow), Flow.SIZE)}
+    assert bytes(parse(net.client)) in clients
+    assert (silent.client not in clients, old.client not in clients) == (goes, not goes)
+
+
+def test_a_port_of_the_nodes_own_sockets_is_no_port(bench: Bench, net: Net, l4: Make) -> None:
+    """Who listens there goes on to hear what is sent there; the flow gets the next port."""
+    bench.give(offered(net, l4, net.there))
+    sent = bytes(l4(net.client, 40000, net.vip, 80))
+    first = network(Ether(bench.run("lb_in", sent).packet)).payload.sport
+    bench.forget()
+    family = socket.AF_INET6 if ":" in net.node else socket.AF_INET
+    kind = socket.SOCK_STREAM if l4 is tcp else socket.SOCK_DGRAM
+    with entered(bench.namespace), socket.socket(family, kind) as own:
+        own.bind((net.node, first))
+        if l4 is tcp:
+            own.listen()
+        second = network(Ether(bench.run("lb_in", sent).packet)).payload.sport
+    assert first != second
+    assert first in PORTS
+    assert second in PORTS

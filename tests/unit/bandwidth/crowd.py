@@ -52,6 +52,23 @@ def tbf(bits: int, *, burst: int = 32_768, latency: int = 50 * MS) -> Queue:
     return send
 
 
+def policed(bits: int, *, bucket: int = 100 * MS) -> Queue:
+    """No queue: what exceeds the rate and a bucket of so many ns is dropped (tc-police(8))."""
+    rate = bits / 8 / SECOND
+    size = bucket * rate
+    tokens, last = size, 0
+
+    def send(flow: int, length: int, now: int) -> int | None:  # noqa: ARG001
+        nonlocal tokens, last
+        tokens, last = min(size, tokens + (now - last) * rate), now
+        if tokens < length:
+            return None
+        tokens -= length
+        return now
+
+    return send
+
+
 class Line:
     """The queue, the wire behind it, and what happens when."""
 

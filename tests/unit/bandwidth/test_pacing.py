@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bandwidth.pacing import QUEUE_NS, SECOND, Departure, Pacer, depart, terms
 from bpf.layout import Edt
-from tests.unit.bandwidth.crowd import ours, play, tbf
+from tests.unit.bandwidth.crowd import ours, play, policed, tbf
 
 FRAME = 1514
 START = 1000 * SECOND
@@ -170,3 +170,13 @@ def test_requests_are_quick_beside_bulk_tcp(bits: int, flows: int) -> None:
     assert found.lost == 0
     assert found.p50 * 4 <= theirs.p50
     assert found.p99 * 4 <= theirs.p99
+
+
+@pytest.mark.parametrize("flows", [1, 8])
+def test_tcp_gets_its_whole_rate_where_it_is_paced(flows: int) -> None:
+    """And not where it is policed, even with a bucket of 100 ms: why ingress is paced, too."""
+    paced, cut = (
+        play(queue, flows=flows, seconds=12, seed=1) for queue in (ours(10**7), policed(10**7))
+    )
+    assert paced.rate == pytest.approx(10**7, rel=0.01)
+    assert cut.rate < 0.8 * paced.rate

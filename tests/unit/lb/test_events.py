@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from lb.address import Family
 from lb.events import BURST, SERIES_SECONDS, Event, Recorder, body, of_node, of_service, of_turn
-from lb.model import Key, Kind, Refused, ServiceName
+from lb.hostports import service_name
+from lb.model import Key, Kind, Protocol, Refused, ServiceName
+from lb.plan import Unit
 from lb.sources.kubernetes import KubernetesSource
 from lb.sources.reflector import Failed
 from lb.turn import Turn
@@ -175,6 +178,18 @@ def test_a_bandwidth_that_cannot_be_read_is_an_event_of_its_pod() -> None:
     assert list(of_turn(turn)) == [
         Event("Pod", "default", "web-0", "Warning", "InvalidAnnotation", "Limit", reason)
     ]
+
+
+def test_a_host_port_that_another_has_is_an_event_of_its_pod() -> None:
+    """And not of a Service that nobody has."""
+    unit = Unit(service_name("default", "web-0"), "8080", Protocol.TCP, Family.IPV4)
+    turn = Turn(
+        causes={}, services=(), first=False, refused=(), failed={unit: "taken"}, recovered=(),
+        writes=0, seconds=0.0,
+    )  # fmt: skip
+    (event,) = of_turn(turn)
+    assert event[:5] == ("Pod", "default", "web-0", "Warning", "FailedToProgramService")
+    assert event.note.endswith(": taken")
 
 
 def test_a_real_client_is_understood(api: ApiServer, tmp_path: Path) -> None:

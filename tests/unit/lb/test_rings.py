@@ -56,6 +56,15 @@ def test_a_ring_is_the_maglev_table_of_addresses_and_ports(count: int) -> None:
     assert slots_of(watch, placed) == build(named, size=size, seed=SEED).tolist()
 
 
+@pytest.mark.parametrize(("each", "size"), [(100, 1021), (1000, 16381), (1300, 16381)])
+def test_more_slots_a_backend(each: int, size: int) -> None:
+    """As many as are asked for, up to the largest ring."""
+    watch = watched({"rings": 16384})
+    agent = Reconciler(watch.tables, guard=lambda: None, backend_slots=each)
+    agent.step(plans(WEB, slice_of("web", *numbered(range(1, 11)))), 0.0)
+    assert len(slots_of(watch, only(agent))) == size
+
+
 def test_one_backend_is_a_ring_of_one_slot() -> None:
     """Whatever the hash, it is chosen."""
     watch = watched()
