@@ -215,10 +215,13 @@ static __always_inline __u32 backend_of(struct dsr_row *row, const struct pkt *p
 	__u32 service = frontend->service;
 	__u32 id = dsr_recall(row, pkt, hash, service);
 	struct service *found = services.lookup(&service);
-	__u32 view = view_of(frontend, is_local(pkt));
+	__u32 view;
 
-	if (id || !found || !view_count(found->view[view]))
+	if (id || !found)
 		return id;
+	view = view_of(frontend, is_local(pkt, found));
+	if (!view_count(found->view[view]))
+		return 0;
 	return hashed_backend(found, view, hash_of(pkt, found->affinity_seconds));
 }
 

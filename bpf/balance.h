@@ -57,9 +57,14 @@ static __always_inline __u32 choose(const struct pkt *pkt, const struct service 
 #define LOCAL_DEVICE FROM_PODS
 #endif
 
-static __always_inline bool is_local(const struct pkt *pkt)
+/* Where the lists for pods and for clients outside are one, nobody has to look who it is. */
+static __always_inline bool is_local(const struct pkt *pkt, const struct service *service)
 {
-	return LOCAL_DEVICE || (!FROM_PODS && in_cidr(&pkt->ends.source, CIDR_PODS));
+	if (LOCAL_DEVICE)
+		return true;
+	if (FROM_PODS || service->view[VIEW_INSIDE] == service->view[VIEW_OUTSIDE])
+		return false;
+	return in_cidr(&pkt->ends.source, CIDR_PODS);
 }
 
 /* Does the flow go on with its backend? A TCP connection always does: only its backend can end
@@ -178,7 +183,7 @@ static __always_inline struct backend *pick(struct packet_ctx *ctx, const struct
 	*verdict = PACKET_NEXT;
 	if (!service)
 		return NULL;
-	view = view_of(frontend, is_local(pkt));
+	view = view_of(frontend, is_local(pkt, service));
 	if (!view_count(service->view[view])) {
 		*verdict = empty(ctx, pkt, id, service->view[view]);
 		return NULL;

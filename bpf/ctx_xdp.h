@@ -46,9 +46,7 @@ static __always_inline void *reach(struct xdp_md *ctx, __u32 at, __u32 size)
 
 	if (at > FARTHEST)
 		return NULL;
-	/* Here, and not before it was compared, or the verifier would not know. */
-	asm volatile("" : "+r"(at));
-	data += at & FARTHEST;
+	data += at;
 	return data + size > end ? NULL : data;
 }
 

@@ -16,8 +16,14 @@ static __always_inline bool replace_l4_checksum(struct xdp_md *ctx, const struct
 {
 	struct ends *from = (struct ends *)&pkt->ends;
 	bool udp = pkt->protocol == IPPROTO_UDP;
-	__u16 *sum = reach(ctx, pkt->l4 + (udp ? 6 : 16), sizeof(*sum));
+	__u32 at = pkt->l4 + (udp ? 6 : 16);
 	__s64 change;
+	__u16 *sum;
+
+	/* Where it is added to the packet's start, which clang does before it is compared, the
+	 * verifier has to see a bound all the same. */
+	asm volatile("" : "+r"(at));
+	sum = reach(ctx, at & FARTHEST, sizeof(*sum));
 
 	change = bpf_csum_diff((__be32 *)&from->source, 32, (__be32 *)&to->source, 32, 0);
 	if (change < 0 || !sum)

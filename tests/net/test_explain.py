@@ -186,6 +186,27 @@ def test_connects(outside: Outside, oracle: Any) -> None:
         assert asked(app, none) == "Connection refused"
 
 
+def test_packets_of_a_pod(outside: Outside, oracle: Any) -> None:
+    """Past its sockets, by its device: the views of pods, and its own address stays."""
+    world, app = outside.world, outside.world.app
+    place = outside.expose("podwise", [world.far], external_policy="Local")["balancer"]
+    own = outside.expose("podwise-own", [app])["cluster"]
+    explain = oracle()
+    for family in FAMILIES:
+        source = parse(getattr(app, family))
+        ends = Ends(Protocol.TCP, source, 47000, parse(getattr(place.at, family)), place.port)
+        answer = explain(ends, socket=False)
+        assert (answer["via"], answer["device_in"]) == ("pod", "v-app-0")
+        assert (answer["view"], answer["verdict"], answer["mode"]) == ("inside", "forward", "local")
+        assert who(world, answer) == "web-1"
+        assert getattr(app, family) in answer["sent"]["source"]
+        assert "its pod's device v-app-0" in answer["story"][0]
+        ends = ends._replace(destination=parse(getattr(own.at, family)), destination_port=own.port)
+        answer = explain(ends, socket=False)
+        assert (answer["verdict"], answer["mode"]) == ("local", "snat")
+        assert getattr(world.node, family) in answer["sent"]["source"]
+
+
 def test_a_known_flow(outside: Outside, oracle: Any) -> None:
     """A connection that is there is told as such, and stays with its backend."""
     world, client = outside.world, outside.client

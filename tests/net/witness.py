@@ -9,6 +9,7 @@ A socket's backend is taken at random: there the one that answered has to be amo
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ class Oracle:
         self._pins = Pins(agent.bpffs)
         self._path = NAMESPACES / node.namespace
         self.built = self.build(agent)
+        self._folder = folder
         folder.mkdir()
         self._trial = Trial(self._pins, folder, PROGRAMS)
         tables = in_kernel(self._pins)
@@ -84,8 +86,9 @@ class Oracle:
             return parse(address) in {one.address for one in netlink.addresses()}
 
     def close(self) -> None:
-        """Nothing runs any more."""
+        """Nothing runs any more, and its tables go."""
         self._trial.close()
+        shutil.rmtree(self._folder)
 
 
 class Witness:
@@ -139,7 +142,8 @@ class Witness:
 
     def _hosts(self) -> list[Host]:
         nodes = self._cluster.nodes
-        return [self._cluster.client, *nodes, *(pod for node in nodes for pod in node.pods)]
+        others = [self._cluster.client, self._cluster.router]
+        return [*others, *nodes, *(pod for node in nodes for pod in node.pods)]
 
     def _oracle(self, agent: Agent) -> Oracle | None:
         name = agent.node.name
