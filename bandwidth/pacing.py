@@ -84,6 +84,8 @@ def depart(pacer: Pacer, *, hash_: int, length: int, now: int, asked: int = 0) -
     room = 3 * (full - Edt.LANE * cost)
     own = max(due, lane - room)
     overtook = length <= Edt.FRAME and own < at and lane <= ticks + room + full + full // 2
+    if length <= Edt.FRAME:
+        wait = min(wait + frame - cost, horizon)
     if (own if overtook else at) > ticks + wait or at > ticks + min(2 * wait, horizon):
         return None
     pacer.clock = at + cost

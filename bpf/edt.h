@@ -115,6 +115,8 @@ static __always_inline struct departure depart(struct limit *limit, __u32 hash, 
 		most = ticks + room + full + full / 2;
 		own = later(due, lane > room ? lane - room : 0);
 		result.overtook = own < at && lane <= most;
+		/* A small one finds room where a full frame does not. */
+		wait = earlier(wait + frame - cost, HORIZON);
 	}
 	if ((result.overtook ? own : at) > ticks + wait)
 		return (struct departure){};

@@ -35,6 +35,8 @@ pytestmark = [
 MEGABIT = 1_000_000
 RATE = 4 * MEGABIT
 WITHIN = 0.01
+WARM_UP = 3.0
+"""Seconds after which queues have filled."""
 PAUSE = 0.05
 """Seconds between requests: together they are less than the share of one of 33 flows."""
 TBF = ("tbf", "rate", str(MEGABIT), "burst", "32kb", "latency", "50ms")
@@ -203,10 +205,12 @@ def test_a_thin_flow_stays_quick_beside_bulk(
     to = limited.client.ipv4
     limited.limit(egress=MEGABIT)
     with pace.sending(limited.app, limited.client, to, "-P", "32"):
+        pace.rate(limited.client, WARM_UP)
         ours = pace.latency(limited.app, to, pause=PAUSE)
         other = pace.latency(limited.other, to, pause=PAUSE, count=100)
     tbf = f"qdisc add dev eth0 root {' '.join(TBF)}"
     with queued(limited, tbf), pace.sending(limited.app, limited.client, to, "-P", "32"):
+        pace.rate(limited.client, WARM_UP)
         theirs = pace.latency(limited.app, to, seconds=10)
     limited.node.run("ip", "link", "set", "eth0", "txqueuelen", "100")  # else they take 12 s
     htb = (
