@@ -9,7 +9,8 @@ one byte each way and a reset. Client, wire, nodes and servers share one process
 all of them spend on it.
 Each round of one run takes every case once; rounds run forwards and backwards in turn. The rate
 is the median of the rounds', percentiles are of all connections that came about. `of nftables` can
-at most be what `direct` makes of it: most of a connection is the stacks of both its ends.
+at most be what `direct` makes of it: most of a connection is the stacks of both its ends. Without
+XDP, since a veth copies each frame for it, which no driver of a real device does; see `--xdp`.
 """
 
 from __future__ import annotations
@@ -203,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("services", nargs="*", type=int, default=SIZES)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="an even number")
+    parser.add_argument("--xdp", default="off", help="as the agent has it")
     parser.add_argument("--without", action="append", default=[], help="a way to leave out")
     given = parser.parse_args()
     if shutil.which("nft") is None:
@@ -213,7 +215,7 @@ def main() -> None:
         stage = staged(cluster, scratch)
         program = built("short", scratch)
         manifests = Manifests(scratch / "manifests")
-        agent = stage.served.agent(manifests.directory)
+        agent = stage.served.agent(manifests.directory, "--xdp", given.xdp)
         todo = [case for case in cases(stage) if case.way not in given.without]
         for size in given.services:
             give_services(stage, manifests, agent, size)

@@ -18,6 +18,7 @@ MANIFESTS = Path(__file__).parent / "manifests"
 LED_TO_N1 = (
     Pair("203.0.113.40/32", "2001:db8:113::40/128"),
     Pair("203.0.113.46/32", "2001:db8:113::46/128"),
+    Pair("203.0.113.47/32", "2001:db8:113::47/128"),
     Pair("10.96.0.53/32", "fd00:96::53/128"),
 )
 """Addresses of services that the router outside has routes for."""

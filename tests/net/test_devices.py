@@ -133,6 +133,25 @@ def test_device_comes_and_goes(world: World) -> None:
     restarted(world)
 
 
+def test_a_driver_without_native_xdp(world: World) -> None:
+    """A bridge has it in front of the stack; where native was asked for, tc serves, and why."""
+    world.node.run("ip", "link", "add", "bridge0", "type", "bridge")
+    world.node.run("ip", "link", "set", "bridge0", "up")
+    try:
+        restarted(world, "--devices", "eth0,bridge0")
+        assert xdp_mode(world, "eth0") == "native"
+        assert xdp_mode(world, "bridge0") == "generic"
+        restarted(world, "--devices", "eth0,bridge0", "--xdp", "native")
+        assert xdp_mode(world, "bridge0") is None
+        said = world.agent.status()["features"]["xdp"]
+        assert (said["state"], said["devices"]) == ("degraded", {"eth0": "native"})
+        assert "bridge0: its driver has no native XDP" in said["reason"]
+        assert filters(world.node, "bridge0").keys() == SIDES.keys()
+    finally:
+        world.node.run("ip", "link", "del", "bridge0")
+        restarted(world)
+
+
 def test_device_no_longer_named(world: World) -> None:
     """A device that is not named any more is left, with its empty qdisc."""
     world.node.run("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")

@@ -191,7 +191,10 @@ def test_no_connection_through_ipvs_meets_a_gap(world: World, left: None) -> Non
     flags = ("--kube-proxy-rules", "remove", "--xdp", "off", "--pod-devices", "off")
     agent = world.node.agent(world.manifests.directory, *flags)
     try:
-        until(lambda: "connections go on through IPVS" in agent.log, "wait", timeout=60)
+        until(
+            lambda: "connections go on through IPVS" in agent.log, "wait", timeout=60,
+            process=agent.process,
+        )  # fmt: skip
         assert servers(world) == 4
         for process in new.values():
             said = answers(process)
@@ -201,7 +204,10 @@ def test_no_connection_through_ipvs_meets_a_gap(world: World, left: None) -> Non
             said = answers(process)
             assert not said["error"]
             assert said["count"] > 10
-        until(lambda: f"{SAID}: device {DEVICE}" in agent.log, "end", timeout=60)
+        until(
+            lambda: f"{SAID}: device {DEVICE}" in agent.log, "end", timeout=60,
+            process=agent.process,
+        )  # fmt: skip
         assert servers(world) == 1
         assert_only_theirs(world)
         for family in FAMILIES:
