@@ -100,14 +100,14 @@ static __always_inline __u64 sum_of(struct __sk_buff *ctx, __u32 at, __u32 octet
 		 * 6.4 take for any: they would go round for ever. */
 		asm volatile("" : "+r"(i));
 		load(ctx, at, piece, 32);
-		sum = bpf_csum_diff(NULL, 0, piece, 32, sum);
+		sum = csum_diff(NULL, 0, piece, 32, sum);
 	}
 	for (__u32 size = 16; size; size /= 2) {
 		piece[0] = piece[1] = piece[2] = piece[3] = 0;
 		if (!(octets & size))
 			continue;
 		load(ctx, at, piece, size);
-		sum = bpf_csum_diff(NULL, 0, piece, 16, sum);
+		sum = csum_diff(NULL, 0, piece, 16, sum);
 		at += size;
 	}
 	return (__u32)sum;
@@ -116,7 +116,7 @@ static __always_inline __u64 sum_of(struct __sk_buff *ctx, __u32 at, __u32 octet
 /* Sum of the pseudo header: both addresses, length and protocol. */
 static __always_inline __u64 pseudo_sum(const struct ends *to, __u16 octets, __u8 protocol)
 {
-	__s64 sum = bpf_csum_diff(NULL, 0, (__be32 *)&to->source, 32, 0);
+	__s64 sum = csum_diff(NULL, 0, (__be32 *)&to->source, 32, 0);
 
 	return (__u32)sum + (__u64)bpf_htons(octets) + bpf_htons(protocol);
 }
@@ -136,7 +136,7 @@ static __always_inline bool write_ip(struct __sk_buff *ctx, bool v4, const struc
 		ip.protocol = protocol;
 		ip.saddr = to->source.word[3];
 		ip.daddr = to->destination.word[3];
-		ip.check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
+		ip.check = ~fold((__u32)csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
 		return store(ctx, ETH_HLEN, &ip, sizeof(ip));
 	} else {
 		struct ipv6hdr ip = {};
@@ -185,7 +185,7 @@ static __always_inline bool make_reset(struct __sk_buff *ctx, const struct pkt *
 		reset.acknowledged = bpf_htonl(bpf_ntohl(tcp.sequence) + octets);
 	}
 	pseudo = pseudo_sum(to, sizeof(reset), IPPROTO_TCP);
-	sum = fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&reset, sizeof(reset), 0) + pseudo);
+	sum = fold((__u32)csum_diff(NULL, 0, (__be32 *)&reset, sizeof(reset), 0) + pseudo);
 	reset.checksum = unfinished ? fold(pseudo) : ~sum;
 	return store(ctx, pkt->l4, &reset, sizeof(reset)) &&
 	       write_ip(ctx, pkt->v4, to, sizeof(reset), IPPROTO_TCP);
@@ -215,7 +215,7 @@ static __always_inline bool make_error(struct __sk_buff *ctx, const struct pkt *
 	if (bpf_skb_change_tail(ctx, ETH_HLEN + quote, 0) ||
 	    bpf_skb_adjust_room(ctx, head + sizeof(*icmp), BPF_ADJ_ROOM_MAC, 0))
 		return false;
-	sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp), 0);
+	sum += (__u32)csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp), 0);
 	if (!pkt->v4)
 		sum += pseudo_sum(to, sizeof(*icmp) + quote, PROTO_ICMP6);
 	icmp->checksum = ~fold(sum);

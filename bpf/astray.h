@@ -124,8 +124,7 @@ static __always_inline bool unmark_quote(struct __sk_buff *ctx, const struct pkt
 	wire.destination = handed->backend;
 	if (!load(ctx, asked->l4 + 2, &wire.destination_port, 2))
 		return false;
-	change = bpf_csum_diff((__be32 *)&wire, sizeof(wire), (__be32 *)&asked->ends, sizeof(wire),
-			       0);
+	change = csum_diff((__be32 *)&wire, sizeof(wire), (__be32 *)&asked->ends, sizeof(wire), 0);
 	if (change < 0 || !store(ctx, asked->l4 + 2, &asked->ends.destination_port, 2))
 		return false;
 	if (ETH_HLEN + pkt->octets >= at + 2) {
@@ -151,7 +150,7 @@ static __always_inline bool unmark_quote(struct __sk_buff *ctx, const struct pkt
 	v4.saddr = asked->ends.source.word[3];
 	v4.daddr = asked->ends.destination.word[3];
 	v4.check = 0;
-	v4.check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&v4, sizeof(v4), 0));
+	v4.check = ~fold((__u32)csum_diff(NULL, 0, (__be32 *)&v4, sizeof(v4), 0));
 	return store(ctx, handed->at + room, &v4, sizeof(v4));
 }
 
@@ -180,7 +179,7 @@ static __always_inline bool make_astray(struct __sk_buff *ctx, const struct pkt 
 		icmp.word = bpf_htonl(mtu - room);
 	icmp.checksum = 0;
 	sum = sum_of(ctx, ETH_HLEN + head + sizeof(icmp), quote);
-	sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)&icmp, sizeof(icmp), 0);
+	sum += (__u32)csum_diff(NULL, 0, (__be32 *)&icmp, sizeof(icmp), 0);
 	if (!pkt->v4)
 		sum += pseudo_sum(to, sizeof(icmp) + quote, PROTO_ICMP6);
 	icmp.checksum = ~fold(sum);

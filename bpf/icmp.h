@@ -103,12 +103,12 @@ static __always_inline bool rewrite_quote(struct packet_ctx *ctx, const struct p
 	__s64 addresses, both, around = 0;
 	__u64 sum = 0;
 
-	addresses = bpf_csum_diff((__be32 *)&from->source, 32, (__be32 *)&back->source, 32, 0);
-	both = bpf_csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&back->source_port, 4,
-			     addresses);
+	addresses = csum_diff((__be32 *)&from->source, 32, (__be32 *)&back->source, 32, 0);
+	both = csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&back->source_port, 4,
+			 addresses);
 	if (!pkt->v4)
-		around = bpf_csum_diff((__be32 *)&pkt->ends.source, 32, (__be32 *)&outer->source,
-				       32, 0);
+		around =
+			csum_diff((__be32 *)&pkt->ends.source, 32, (__be32 *)&outer->source, 32, 0);
 	if (addresses < 0 || both < 0 || around < 0)
 		return false;
 	sum = (__u64)both + around;

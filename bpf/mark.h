@@ -63,7 +63,7 @@ static __always_inline void mark_v4(struct marked_v4 *head, const struct ends *a
 	head->mark.port = asked->destination_port;
 	head->mark.client = asked->source.word[3];
 	head->mark.frontend = asked->destination.word[3];
-	ip->check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)head, sizeof(*head), 0));
+	ip->check = ~fold((__u32)csum_diff(NULL, 0, (__be32 *)head, sizeof(*head), 0));
 }
 
 static __always_inline void mark_v6(struct marked_v6 *head, const struct ends *asked)

@@ -4,6 +4,7 @@
 #ifndef TIDEGATE_REWRITE_H
 #define TIDEGATE_REWRITE_H
 
+#include "checksum.h"
 #include "odd.h"
 #include "route.h"
 #include "tell.h"
@@ -24,8 +25,8 @@ static __always_inline bool replace_l4_checksum(struct __sk_buff *ctx, const str
 	struct ends *from = (struct ends *)&pkt->ends;
 	__s64 addresses, ports;
 
-	addresses = bpf_csum_diff((__be32 *)&from->source, 32, (__be32 *)&to->source, 32, 0);
-	ports = bpf_csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&to->source_port, 4, 0);
+	addresses = csum_diff((__be32 *)&from->source, 32, (__be32 *)&to->source, 32, 0);
+	ports = csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&to->source_port, 4, 0);
 	if (addresses < 0 || ports < 0)
 		return false;
 	return !bpf_l4_csum_replace(ctx, at, 0, addresses, BPF_F_PSEUDO_HDR | flags) &&
@@ -37,7 +38,7 @@ static __always_inline bool replace_v4(struct __sk_buff *ctx, const struct pkt *
 {
 	__be32 from[2] = { pkt->ends.source.word[3], pkt->ends.destination.word[3] };
 	__be32 into[2] = { to->source.word[3], to->destination.word[3] };
-	__s64 change = bpf_csum_diff(from, sizeof(from), into, sizeof(into), 0);
+	__s64 change = csum_diff(from, sizeof(from), into, sizeof(into), 0);
 
 	if (change < 0)
 		return false;

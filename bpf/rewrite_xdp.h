@@ -25,11 +25,10 @@ static __always_inline bool replace_l4_checksum(struct xdp_md *ctx, const struct
 	asm volatile("" : "+r"(at));
 	sum = reach(ctx, at & FARTHEST, sizeof(*sum));
 
-	change = bpf_csum_diff((__be32 *)&from->source, 32, (__be32 *)&to->source, 32, 0);
+	change = csum_diff((__be32 *)&from->source, 32, (__be32 *)&to->source, 32, 0);
 	if (change < 0 || !sum)
 		return false;
-	change = bpf_csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&to->source_port, 4,
-			       change);
+	change = csum_diff((__be32 *)&from->source_port, 4, (__be32 *)&to->source_port, 4, change);
 	if (change < 0)
 		return false;
 	if (udp && !*sum)
@@ -44,7 +43,7 @@ static __always_inline bool replace_v4(struct xdp_md *ctx, const struct pkt *pkt
 {
 	__be32 from[2] = { pkt->ends.source.word[3], pkt->ends.destination.word[3] };
 	__be32 into[2] = { to->source.word[3], to->destination.word[3] };
-	__s64 change = bpf_csum_diff(from, sizeof(from), into, sizeof(into), 0);
+	__s64 change = csum_diff(from, sizeof(from), into, sizeof(into), 0);
 	struct iphdr *ip = reach(ctx, ETH_HLEN, sizeof(*ip));
 
 	if (change < 0 || !ip)
@@ -67,9 +66,8 @@ static __always_inline bool is_unfinished(struct xdp_md *ctx, const struct pkt *
 
 	if (!device || !(device->flags & DEVICE_VIRTUAL) || !sum)
 		return false;
-	pseudo = bpf_csum_diff(NULL, 0, (__be32 *)&pkt->ends.source, 32,
-			       bpf_htons(pkt->octets + ETH_HLEN - pkt->l4) +
-				       bpf_htons(pkt->protocol));
+	pseudo = csum_diff(NULL, 0, (__be32 *)&pkt->ends.source, 32,
+			   bpf_htons(pkt->octets + ETH_HLEN - pkt->l4) + bpf_htons(pkt->protocol));
 	return pseudo >= 0 && *sum == fold(pseudo);
 }
 

@@ -35,7 +35,7 @@ static __always_inline bool remove_mark(struct __sk_buff *ctx, struct pkt *pkt)
 	v4.ihl = sizeof(v4) / 4;
 	v4.tot_len = bpf_htons(bpf_ntohs(v4.tot_len) - room);
 	v4.check = 0;
-	v4.check = ~fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&v4, sizeof(v4), 0));
+	v4.check = ~fold((__u32)csum_diff(NULL, 0, (__be32 *)&v4, sizeof(v4), 0));
 	return !bpf_skb_store_bytes(ctx, ETH_HLEN, &v4, sizeof(v4), BPF_F_RECOMPUTE_CSUM);
 }
 
