@@ -55,6 +55,6 @@ def test_the_abi_compiles_on_the_host() -> None:
 
 
 def test_differences_of_sums_have_all_their_bits() -> None:
-    """Bcc's own csum_diff is an int: before Linux 6.13 half of all sums would look like errors."""
+    """The one of bcc is an int: before Linux 6.13 half of all sums would look like errors."""
     users = [path.name for path in BPF.glob("*.[ch]") if "bpf_csum_diff(" in path.read_text()]
     assert users == []
