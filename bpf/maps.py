@@ -7,11 +7,11 @@ values are bytes: records are packed once, by whoever knows their type (`bpf.lay
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
+from weakref import finalize
 
 from bpf import libbpf
 
@@ -58,6 +58,7 @@ class KernelHash:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        finalize(self, libbpf.close, fd)
         self._info = libbpf.map_info(fd)
         self.capacity = self._info.max_entries
 
@@ -93,6 +94,7 @@ class KernelArray:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._release = finalize(self, libbpf.close, fd)
         info = libbpf.map_info(fd)
         self.capacity = info.max_entries
         self.size = -(-info.value_size // 8) * 8
@@ -102,7 +104,7 @@ class KernelArray:
         """Mapped when it is first needed: all its pages count as this process's from then on."""
         length = -(-self.capacity * self.size // mmap.PAGESIZE) * mmap.PAGESIZE
         memory = memoryview(mmap.mmap(self._fd, length))
-        os.close(self._fd)  # the mapping keeps the map
+        self._release()  # the mapping keeps the map
         return memory
 
     @cached_property
@@ -193,6 +195,7 @@ class KernelPerCpu:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._release = finalize(self, libbpf.close, fd)
         info = libbpf.map_info(fd)
         self.capacity = info.max_entries
         self._words, self._cpus = -(-info.value_size // 8), libbpf.cpus()
@@ -208,7 +211,7 @@ class KernelPerCpu:
 
     def close(self) -> None:
         """The descriptor goes; the table stays."""
-        libbpf.close(self._fd)
+        self._release()
 
 
 class MemoryPerCpu:

@@ -140,7 +140,7 @@ def test_a_driver_without_native_xdp(world: World) -> None:
     try:
         restarted(world, "--devices", "eth0,bridge0")
         assert xdp_mode(world, "eth0") == "native"
-        assert xdp_mode(world, "bridge0") == "generic"
+        until(lambda: xdp_mode(world, "bridge0") == "generic", "generic XDP", timeout=10)
         restarted(world, "--devices", "eth0,bridge0", "--xdp", "native")
         assert xdp_mode(world, "bridge0") is None
         said = world.agent.status()["features"]["xdp"]

@@ -24,6 +24,9 @@ from tests.net.outside import TWO_NODES, Outside
 from tests.net.test_commands import refused
 from tests.net.world import FAMILIES, WEB, World
 
+LINK = Ether(dst="02:00:00:00:00:01")
+"""With an address: scapy would ask the network for one."""
+
 pytestmark = TWO_NODES
 FROM_PORT = """
 import json, socket, sys
@@ -263,11 +266,11 @@ def test_the_command(outside: Outside, world: World, family: str, protocol: str)
 def test_a_capture(outside: Outside, world: World, tmp_path: Path) -> None:
     """Each packet of a file has its story; a connection's second packet finds the first's flow."""
     place = outside.expose("caught", world.webs)["balancer"]
-    packet = Ether() / IP(src=outside.client.ipv4, dst=place.at.ipv4)
+    packet = LINK / IP(src=outside.client.ipv4, dst=place.at.ipv4)
     port = place.port
     packets = [packet / TCP(sport=46000, dport=port, flags=flags) for flags in ("S", "A", "FA")]
-    stranger = Ether() / IP(src=outside.client.ipv4, dst=world.far.ipv4) / UDP(dport=1)
-    wrpcap(str(tmp_path / "some.pcap"), [*packets, Ether() / ARP(), stranger])
+    stranger = LINK / IP(src=outside.client.ipv4, dst=world.far.ipv4) / UDP(dport=1)
+    wrpcap(str(tmp_path / "some.pcap"), [*packets, LINK / ARP(), stranger])
     argv = ("explain", "--capture", str(tmp_path / "some.pcap"), "-o", "json")
     answers = json.loads(world.agent.tidegate(*argv).stdout)
     assert len({answer["backend"] for answer in answers[:3]}) == 1

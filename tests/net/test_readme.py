@@ -21,6 +21,9 @@ from tests.bed.process import REPOSITORY
 from tests.net.outside import Outside
 from tests.net.world import World
 
+LINK = Ether(dst="02:00:00:00:00:01")
+"""With an address: scapy would ask the network for one."""
+
 pytestmark = pytest.mark.parametrize("world", ["one_node"], indirect=True)
 TEXT = (REPOSITORY / "README.md").read_text()
 SHOWN = sorted(
@@ -83,7 +86,7 @@ def words(
     """What the words in capitals stand for."""
     at = outside.expose("shown", [world.near])["cluster"].at.ipv4
     folder, client = tmp_path_factory.mktemp("files"), outside.client.ipv4
-    packet = Ether() / IP(src=client, dst=at) / TCP(sport=40000, dport=80, flags="S")
+    packet = LINK / IP(src=client, dst=at) / TCP(sport=40000, dport=80, flags="S")
     wrpcap(str(folder / "some.pcap"), [packet])
     return {
         "CLIENT": client, "SERVICE": at, "POD": world.near.ipv4,

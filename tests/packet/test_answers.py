@@ -17,6 +17,9 @@ from tests.packet.net import BACKEND, V4, V6, Net, offered
 from tests.packet.packets import Make, answer, ends, network, tcp, udp
 from tests.packet.sums import LINK, wrong
 
+FRAME = Ether(dst="02:00:00:00:00:01")
+"""With an address: scapy would ask the network for one."""
+
 KINDS = ("load balancer", "external", "cluster", "node port")
 MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 UNREACHABLE = {V4: (3, 3), V6: (1, 4)}
@@ -109,7 +112,7 @@ def test_tcp_options_are_no_data(bench: Bench, net: Net) -> None:
 def test_ip_options_are_quoted(bench: Bench) -> None:
     """Behind IP options a TCP packet is refused by ICMP, which quotes them."""
     bench.give(offered(V4, tcp))
-    sent = Ether() / IP(src=V4.client, dst=V4.vip, options=[IPOption_Router_Alert()])
+    sent = FRAME / IP(src=V4.client, dst=V4.vip, options=[IPOption_Router_Alert()])
     sent = Ether(bytes(sent / TCP(sport=40000, dport=80) / Raw(bytes(9))))
     sent.dst, sent.src = ends(V4.client, V4.vip).dst, ends(V4.client, V4.vip).src
     check_error(V4, answered(bench, sent, Reason.NO_BACKEND), sent, UNREACHABLE[V4])

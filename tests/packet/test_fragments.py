@@ -23,6 +23,9 @@ from tests.packet.net import BACKEND, V4, V6, Net, offered
 from tests.packet.packets import Make, answer, ends, network, tcp, udp
 from tests.packet.sums import wrong
 
+LINK = Ether(dst="02:00:00:00:00:01")
+"""With an address: scapy would ask the network for one."""
+
 PAYLOAD = bytes(range(256)) * 16
 BOTH = pytest.mark.parametrize("local", [True, False], ids=["local", "SNAT"])
 
@@ -52,10 +55,10 @@ def joined(frames: list[bytes]) -> Packet:
     """The packet of these fragments, as its receiver puts it together."""
     packets = [Ether(one) for one in frames]
     if IPv6 in packets[0]:
-        return Ether(bytes(Ether() / defragment6([one[IPv6] for one in packets])))
+        return Ether(bytes(LINK / defragment6([one[IPv6] for one in packets])))
     pieces = sorted((one[IP] for one in packets), key=lambda one: int(one.frag))
     (whole,) = defragment(pieces)  # scapy wants them in order
-    return Ether(bytes(Ether() / whole))
+    return Ether(bytes(LINK / whole))
 
 
 def carried(bench: Bench, program: str, pieces: list[Packet], verdict: Verdict) -> list[bytes]:

@@ -36,7 +36,7 @@ uname -r > {folder}/release
 {command}
 """
 _TESTS = """\
-{python} -m pytest -q --durations=0 --timeout=0 -p no:cacheprovider \
+{python} -m pytest -v --durations=0 --timeout=0 -p no:cacheprovider \
 --junitxml={folder}/results.xml {tests}
 """
 

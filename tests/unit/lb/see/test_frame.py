@@ -19,6 +19,9 @@ from lb.errors import BadInput
 from lb.model import Dispatch, Protocol
 from lb.see.frame import Ends, build, captured, read, readdressed, wrapped
 
+LINK = Ether(dst="02:00:00:00:00:01")
+"""With an address: scapy would ask the network for one."""
+
 MAC = bytes.fromhex("020000000001")
 V4 = st.binary(min_size=4, max_size=4).map(lambda raw: Address(MAPPED + raw))
 V6 = st.binary(min_size=16, max_size=16).filter(lambda raw: not raw.startswith(MAPPED))
@@ -52,10 +55,10 @@ def test_checksums_are_right(ends: Ends) -> None:
 UNREAD: list[tuple[str, Packet | bytes]] = [
     ("nothing", b""),
     ("ARP", bytes(12) + b"\x08\x06" + bytes(46)),
-    ("ICMP", Ether() / IP() / ICMP()),
-    ("a later fragment", Ether() / IP(frag=5) / UDP()),
-    ("cut short", bytes(Ether() / IP() / TCP())[:35]),
-    ("IPv6 cut short", bytes(Ether() / IPv6() / TCP())[:50]),
+    ("ICMP", LINK / IP() / ICMP()),
+    ("a later fragment", LINK / IP(frag=5) / UDP()),
+    ("cut short", bytes(LINK / IP() / TCP())[:35]),
+    ("IPv6 cut short", bytes(LINK / IPv6() / TCP())[:50]),
 ]
 
 
@@ -77,7 +80,7 @@ def test_no_frame_is_too_strange(raw: bytes) -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_capture(*, link: int, nano: bool, order: str) -> None:
     """Frames of a pcap file in every form, with a link header or without."""
-    packets = [Ether() / IP(src="10.0.0.1") / TCP(sport=number) for number in (1, 2)]
+    packets = [LINK / IP(src="10.0.0.1") / TCP(sport=number) for number in (1, 2)]
     target = io.BytesIO()
     writer = PcapWriter(target, linktype=link, nano=nano, endianness=order)
     for packet in packets:
@@ -108,12 +111,12 @@ def test_no_capture(raw: bytes, said: str) -> None:
 def test_what_is_wrapped() -> None:
     """The outer header names the backend, and its port where tunnel.h puts it."""
     inner = IP(src="198.51.100.1", dst="203.0.113.1") / TCP()
-    frame = bytes(Ether() / IP(src="192.0.2.1", dst="10.0.0.5", id=8080) / inner)
+    frame = bytes(LINK / IP(src="192.0.2.1", dst="10.0.0.5", id=8080) / inner)
     assert wrapped(frame) == (parse("192.0.2.1"), parse("10.0.0.5"), 8080, Dispatch.IPIP)
     inner6 = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP()
-    frame = bytes(Ether() / IPv6(src="fd00::1", dst="fd00::5", fl=8080) / inner6)
+    frame = bytes(LINK / IPv6(src="fd00::1", dst="fd00::5", fl=8080) / inner6)
     assert wrapped(frame) == (parse("fd00::1"), parse("fd00::5"), 8080, Dispatch.IPIP)
-    assert wrapped(bytes(Ether() / inner)) is None
+    assert wrapped(bytes(LINK / inner)) is None
     assert wrapped(b"") is None
 
 
@@ -121,12 +124,12 @@ def test_what_is_marked() -> None:
     """The packet goes to the backend itself; what the client asked stands in the mark."""
     option = IPOption(copy_flag=1, optclass=0, option=30, value=bytes(10))
     head = IP(src="192.0.2.1", dst="10.0.0.5", options=[option])
-    frame = bytes(Ether() / head / TCP(dport=8080))
+    frame = bytes(LINK / head / TCP(dport=8080))
     assert wrapped(frame) == (parse("192.0.2.1"), parse("10.0.0.5"), 8080, Dispatch.OPT)
     head6 = IPv6(src="fd00::1", dst="fd00::5") / IPv6ExtHdrDestOpt(
         options=[HBHOptUnknown(otype=0x5E, optdata=bytes(36))], autopad=0
     )
-    frame6 = bytes(Ether() / head6 / UDP(dport=8080))
+    frame6 = bytes(LINK / head6 / UDP(dport=8080))
     assert wrapped(frame6) == (parse("fd00::1"), parse("fd00::5"), 8080, Dispatch.OPT)
     for octets in range(14, len(frame)):
         assert wrapped(frame[:octets]) is None or octets >= 50
