@@ -37,7 +37,7 @@ RATE = 4 * MEGABIT
 WITHIN = 0.01
 WARM_UP = 3.0
 """Seconds after which queues have filled."""
-PAUSE = 0.05
+PAUSE = 0.1
 """Seconds between requests: together they are less than the share of one of 33 flows."""
 TBF = ("tbf", "rate", str(MEGABIT), "burst", "32kb", "latency", "50ms")
 """A queue of 50 ms, as long as ours."""
@@ -221,6 +221,7 @@ def test_a_thin_flow_stays_quick_beside_bulk(
         long = pace.latency(limited.app, to, count=4)
     said = f"ours {ours}, of another pod {other}, TBF {theirs}, HTB {long}"
     record_property("latency", said)
+    print(said)
     assert ours.p50 * 4 <= min(theirs.p50, long.p50), said
     assert ours.p99 * 4 <= min(theirs.p99, long.p99), said
     assert other.p99 * 4 <= theirs.p99, said
