@@ -19,7 +19,8 @@ demo: setup ## A small cluster, real agents, real traffic, one table; KEEP=1 lea
 	@$(BIN)/python -m deploy.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: setup .venv/kernel/unpacked ## Every test that this machine can run; those it cannot are named with the reason
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n auto --dist loadfile --ignore tests/vm
+	$(BIN)/pytest tests/vm # alone: it measures rates and latencies
 
 lint: setup ## Style, types, direction of imports, generated code
 	$(BIN)/ruff check .
