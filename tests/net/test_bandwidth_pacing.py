@@ -221,7 +221,6 @@ def test_a_thin_flow_stays_quick_beside_bulk(
         long = pace.latency(limited.app, to, count=4)
     said = f"ours {ours}, of another pod {other}, TBF {theirs}, HTB {long}"
     record_property("latency", said)
-    print(said)
     assert ours.p50 * 4 <= min(theirs.p50, long.p50), said
     assert ours.p99 * 4 <= min(theirs.p99, long.p99), said
     assert other.p99 * 4 <= theirs.p99, said
