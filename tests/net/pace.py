@@ -36,9 +36,15 @@ while True:
 _ASK = f"""
 import json, socket, sys, time
 to, count, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-one, times = socket.create_connection((to, {ECHO_PORT})), []
+longest, times = float(sys.argv[4]), []
+try:
+    one = socket.create_connection((to, {ECHO_PORT}), timeout=longest)
+except TimeoutError:  # so long it takes at least
+    print(json.dumps([longest]))
+    sys.exit()
+one.settimeout(None)
 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-end = time.monotonic() + float(sys.argv[4])
+end = time.monotonic() + longest
 while len(times) < count and time.monotonic() < end:
     start, left = time.perf_counter(), 64
     one.sendall(bytes(64))
