@@ -30,6 +30,7 @@ _INSIDE = """\
 exec > {folder}/console 2>&1
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TIDEGATE_PATIENCE={patience}
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TIDEGATE_PROGRAMS={compiled}
+export HYPOTHESIS_STORAGE_DIRECTORY={folder}/hypothesis
 ip link set lo up
 cd {root}
 uname -r > {folder}/release
