@@ -55,6 +55,12 @@ class Text(NamedTuple):
     programs: tuple[Program, ...]
     defines: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def label(self) -> str:
+        """What tells it from other texts, for people: `pod`, `pod-LOCAL_DEVICE-0`."""
+        constants = ("-".join(one) for one in self.defines)
+        return "-".join((self.source.removesuffix(".c"), *constants))
+
 
 class Job(msgspec.Struct, frozen=True):
     """What to compile. `pins` maps each table to its path."""

@@ -1,7 +1,7 @@
 """The folder on a bpffs that holds a node's data path: maps, programs, links.
 
     DIR/maps/NAME-DIGEST-ENTRIES   one file a table; the digest is that of its layout
-    DIR/programs/DIGEST/NAME       one folder a build: text and constants make the digest
+    DIR/programs/LABEL-DIGEST/NAME one folder a build: text and constants make the digest
     DIR/links/NAME                 what is attached
 
 A table whose layout or size changed gets a new file beside the old one; entries of the same
@@ -142,7 +142,17 @@ class Pins:
 
     def place(self, text: Text, defines: Mapping[str, str]) -> Path:
         """The folder where a text's programs lie once it is compiled. `make` comes first."""
-        return self.folder / "programs" / self._digest_of(self._job(text, defines))
+        digest = self._digest_of(self._job(text, defines))
+        return self.folder / "programs" / f"{text.label}-{digest}"
+
+    def labels(self, program: Program) -> dict[int, str]:
+        """Of which text each build of it is (`Text.label`), by the kernel's id. Raises OSError."""
+        found = {}
+        for path in (self.folder / "programs").glob(f"*/{program.name}"):
+            pinned = libbpf.open_pin(str(path))
+            found[libbpf.program_id(pinned)] = path.parent.name.rpartition("-")[0]
+            libbpf.close(pinned)
+        return found
 
     def _job(self, text: Text, defines: Mapping[str, str]) -> Job:
         pins = {name: str(path) for name, path in self._built.items()}

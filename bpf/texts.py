@@ -40,6 +40,8 @@ LOCAL_LB = Text(LB.source, LB.programs, (("LOCAL_DEVICE", "1"),))
 FOREIGN_POD = Text(POD.source, POD.programs, (("LOCAL_DEVICE", "0"),))
 """The same for devices that detectLocalMode says are pods', or are not."""
 XDP = Text("xdp.c", (LB_XDP,))
+LEAVING = Text(LB.source, (LB_OUT,))
+"""What a packet meets that only leaves by a device: a part of LB."""
 EXPLAIN_FRONTEND = Program("explain_frontend", _SCHED_CLS, -1)
 EXPLAIN_CONNECT = Program("explain_connect", _SCHED_CLS, -1)
 EXPLAIN = Text("explain.c", (EXPLAIN_FRONTEND, EXPLAIN_CONNECT))

@@ -23,15 +23,24 @@ from bpf.module import Compiling, Job, Program, Text
 from bpf.pins import Pins
 from bpf.probe import has_set_retval
 from bpf.ring import Ring
-from bpf.texts import EXPLAIN, EXPLAIN_CONNECT, EXPLAIN_FRONTEND, LB, LB_IN, LB_OUT, POD, POD_IN
+from bpf.texts import (
+    EXPLAIN,
+    EXPLAIN_CONNECT,
+    EXPLAIN_FRONTEND,
+    FOREIGN_POD,
+    LB,
+    LEAVING,
+    LOCAL_LB,
+    POD,
+)
 
 WRITTEN = (
     "affinity", "allowances", "connected", "counters", "dsr_flows", "events", "flows", "fragments",
     "hops", "listening", "loads", "reasons", "scratches", "unconnected",
 )  # fmt: skip
 """Tables of which a trial has its own."""
-PACKETS = {LB_IN: LB, LB_OUT: LB._replace(programs=(LB_OUT,)), POD_IN: POD}
-"""What a packet can be run through: the program, and the text that has it, or enough of it."""
+PACKETS = (LB, LOCAL_LB, POD, FOREIGN_POD, LEAVING)
+"""What a packet can be run through."""
 _FOREVER = 2**63
 _PIECE = 1024
 """Rows of flows to copy at once."""
@@ -47,7 +56,7 @@ class Trial:
         self._pins, self._folder, self._kept = pins, folder, kept
         self._paths: dict[str, str] = {}
         self._entries: dict[str, int] = {}
-        self._programs: dict[Program, int] = {}
+        self._programs: dict[tuple[Text, Program], int] = {}
         self._has_flows = False
         for name in TABLES:
             live = pins.found(name)
@@ -72,7 +81,8 @@ class Trial:
 
         Raises CompileError, OSError.
         """
-        new = [text for text in texts if not self._programs.keys() >= set(text.programs)]
+        known = {text for text, _ in self._programs}
+        new = [text for text in texts if text not in known]
         if not new:
             return
         defines = {"HAVE_SET_RETVAL": "1" if has_set_retval() else "0"}
@@ -88,8 +98,7 @@ class Trial:
         Compiling(jobs).wait()
         for text, folder in folders.items():
             for one in text.programs:
-                if one not in self._programs:
-                    self._programs[one] = libbpf.open_pin(str(folder / one.name))
+                self._programs[text, one] = libbpf.open_pin(str(folder / one.name))
 
     def remember(self, *, flows: bool = True) -> None:
         """Flows and memories are those of the live tables from now on. Raises OSError.
@@ -109,14 +118,17 @@ class Trial:
         if memories:
             self.affinity.put(memories)
 
-    def packet(self, program: Program, frame: bytes, device: int) -> tuple[libbpf.Ran, list[Event]]:
+    def packet(
+        self, text: Text, program: Program, frame: bytes, device: int
+    ) -> tuple[libbpf.Ran, list[Event]]:
         """What would become of a frame on the device of this index, and what is told of it.
 
-        `program`: one of PACKETS. In this thread's network namespace. Raises CompileError, OSError.
+        `text`: one of PACKETS; `program`: of those that it has. In this thread's network
+        namespace. Raises CompileError, OSError.
         """
-        self.load(PACKETS[program])
+        self.load(text)
         self._has_flows = True
-        ran = libbpf.test_run(self._programs[program], frame, device=device)
+        ran = libbpf.test_run(self._programs[text, program], frame, device=device)
         return ran, [Event.unpack(raw) for raw in self._events.poll(0)]
 
     def frontend(self, question: Question) -> Question:
@@ -129,7 +141,7 @@ class Trial:
 
     def _ask(self, program: Program, question: Question) -> Question:
         self.load(EXPLAIN)
-        ran = libbpf.test_run(self._programs[program], _HEADER + question.pack())
+        ran = libbpf.test_run(self._programs[EXPLAIN, program], _HEADER + question.pack())
         return Question.unpack(ran.packet[len(_HEADER) :])
 
     def close(self) -> None:

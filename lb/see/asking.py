@@ -19,6 +19,7 @@ from lb.see.answer import Answer
 from lb.see.explain import Explainer, same_family
 from lb.see.frame import Ends, captured, read
 from lb.see.monitor import cgroup_of, names
+from lb.see.whence import Places
 from lb.tables import in_kernel
 
 
@@ -55,7 +56,7 @@ def explaining(bpffs: Path, api_socket: Path, kept: Path | None) -> Iterator[Exp
         tables, who = in_kernel(pins), names(pins, bpffs, api_socket)
         with trial(pins, kept) as run:
             run.remember()
-            yield Explainer(tables, who, run, cgroup_of(bpffs, api_socket))
+            yield Explainer(tables, who, run, Places(cgroup_of(bpffs, api_socket), pins))
     except (OSError, CompileError, NetlinkError) as error:
         said = getattr(error, "strerror", None) or error
         raise KernelRefused(

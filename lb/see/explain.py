@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import time
-from pathlib import Path
 
 from bpf.layout import (
     Affinity,
@@ -25,8 +24,9 @@ from bpf.layout import (
     Service,
     View,
 )
+from bpf.module import Text
 from bpf.netlink import Way
-from bpf.texts import EXPLAIN, LB, LB_IN, LB_OUT, POD, POD_IN
+from bpf.texts import EXPLAIN, LB_IN, LB_OUT, LEAVING, POD_IN
 from bpf.trial import Trial
 from lb.address import family, show, show_port
 from lb.errors import BadInput
@@ -48,18 +48,15 @@ from lb.see.who import Who
 from lb.tables import Tables
 
 _SECOND = 10**9
-TEXTS = {Asker.SOCKET: (), Asker.POD: (POD,), Asker.OUTSIDE: (LB,)}
-"""What a packet runs through."""
 VIA = {Asker.SOCKET: "socket", Asker.POD: "pod", Asker.OUTSIDE: "device"}
 
 
 class Explainer:
-    """Explains on one node's tables. `cgroup`: where its pods are. In its network namespace."""
+    """Explains on one node's tables. In its network namespace."""
 
-    def __init__(self, tables: Tables, who: Who, run: Trial, cgroup: Path | None) -> None:
-        self._tables, self._who, self._trial = tables, who, run
+    def __init__(self, tables: Tables, who: Who, run: Trial, places: Places) -> None:
+        self._tables, self._who, self._trial, self._places = tables, who, run, places
         self._words = Words(tables, who)
-        self._places = Places(cgroup)
 
     def explain(
         self, ends: Ends, *, frame: bytes | None = None, socket: bool | None = None
@@ -76,7 +73,7 @@ class Explainer:
 
     def explain_from(self, whence: Whence, ends: Ends, frame: bytes | None = None) -> Answer:
         """The same for a client of which it is known where the data path meets it."""
-        self._trial.load(EXPLAIN, *TEXTS[whence.asker])
+        self._trial.load(EXPLAIN, *([whence.text] if whence.text else []))
         answer = {
             "verdict": "pass", "service": "", "frontend": "", "backend": "", "algorithm": "",
             "mode": "", "reason": "", "protocol": ends.protocol.name,
@@ -85,18 +82,18 @@ class Explainer:
             "source_pod": self._who.pod(ends.source), "via": VIA[whence.asker],
         }  # fmt: skip
         question = Question(
-            ends.source, ends.destination, ends.destination_port, ends.protocol, whence.asker,
+            ends.source, ends.destination, ends.destination_port, ends.protocol, whence.counts_as,
             0, 0, 0, 0, 0, 0, whence.cookie, 0, bytes(Peer.SIZE),
         )  # fmt: skip
         asked = self._asked(question)
         if asked is not None:
             answer |= self._words.of_service(asked, ends)
-        if whence.device is None:
+        if whence.device is None or whence.text is None:
             answer |= self._connect(question, asked)
         else:
-            answer |= self._packet(ends, asked, frame, whence.device, whence.asker)
+            answer |= self._packet(ends, asked, frame, whence.device, whence.text)
         if answer["verdict"] == "pass":
-            answer |= self._leaving(ends, frame)
+            answer |= self._leaving(ends, frame, whence.text)
         return answer | {"story": story(answer)}
 
     def _asked(self, question: Question) -> Asked | None:
@@ -154,12 +151,12 @@ class Explainer:
         }
 
     def _packet(
-        self, ends: Ends, asked: Asked | None, frame: bytes | None, device: Way, asker: Asker
+        self, ends: Ends, asked: Asked | None, frame: bytes | None, device: Way, text: Text
     ) -> Answer:
         sent = build(ends, device.mac) if frame is None else readdressed(frame, device.mac)
         remembered = asked is not None and self._remembered(ends.source, ClientKind.ADDRESS, asked)
-        program = POD_IN if asker is Asker.POD else LB_IN
-        ran, events = self._trial.packet(program, sent, device.number)
+        program = POD_IN if POD_IN in text.programs else LB_IN
+        ran, events = self._trial.packet(text, program, sent, device.number)
         answer: Answer = {"device_in": device.device, "remembered": remembered}
         new = next((one for one in events if one.kind == EventKind.FLOW), None)
         if ended := dropped(ran, events):
@@ -191,13 +188,17 @@ class Explainer:
             answer["device_out"] = device_to(after.destination)
         return answer
 
-    def _leaving(self, ends: Ends, frame: bytes | None) -> Answer:
-        """What becomes of it where it leaves the node, as it came."""
+    def _leaving(self, ends: Ends, frame: bytes | None, loaded: Text | None) -> Answer:
+        """What becomes of it where it leaves the node, as it came; `loaded` may have the program.
+
+        On its way out nobody asks whether the device is pods'.
+        """
         device = self._places.leaves_by(show(ends.destination))
         if device is None:
             return {}
         sent = build(ends, device.mac) if frame is None else readdressed(frame, device.mac)
-        ran, events = self._trial.packet(LB_OUT, sent, device.number)
+        text = loaded if loaded is not None and LB_OUT in loaded.programs else LEAVING
+        ran, events = self._trial.packet(text, LB_OUT, sent, device.number)
         if ended := dropped(ran, events):
             return ended
         after = read(ran.packet)

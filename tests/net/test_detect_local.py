@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bed import Cluster, Host, Pod, until
-from tests.net.outside import FAMILY, FAST, PROTOCOL, Met, Outside, ask
+from tests.net.outside import FAMILY, FAST, PROTOCOL, SERVICES, Met, Outside, ask
 from tests.net.world import World
 
 BRIDGE, PREFIX = "BridgeInterface", "InterfaceNamePrefix"
@@ -16,9 +16,10 @@ BRIDGE, PREFIX = "BridgeInterface", "InterfaceNamePrefix"
 @pytest.fixture(scope="module")
 def unseen(two_nodes: Cluster) -> Iterator[World]:
     """A world in which n1's agent sees no socket but web-0's. Beside app-0 there is other-0."""
-    two_nodes.nodes[0].pod("other-0")
-    # explain runs the usual builds, and does not know the nature of a device.
-    world = World(two_nodes, two_nodes.claim.directory / "detect", explained=False)
+    world = World(two_nodes, two_nodes.claim.directory / "detect")
+    for pod in (world.app, world.node.pod("other-0")):
+        pod.line_echo()  # by its processes explain tells that its sockets are not seen
+    two_nodes.route(SERVICES, world.node)
     yield world
     world.close()
 
@@ -82,7 +83,8 @@ def test_any_other_is_outside(by_prefix: World, family: str, protocol: str) -> N
 def test_the_client_outside_stays_outside(by_prefix: World) -> None:
     """No address makes it a pod."""
     met = meets(by_prefix, by_prefix.cluster.client, "ipv4", "TCP", "Local")
-    assert met["node_port"].server in SILENCE
+    assert all(met[kind].server in SILENCE for kind in EXTERNAL), met
+    assert met["cluster"].server == by_prefix.far.name
 
 
 def test_repairs_and_verify_know_both_builds(by_prefix: World) -> None:
@@ -104,8 +106,8 @@ def test_an_uplink_with_the_prefix(unseen: World, family: str, protocol: str) ->
     """Who comes in by it is a pod, of another node perhaps: the policy Local is passed by."""
     start(unseen, PREFIX, "eth")
     client = unseen.cluster.client
-    met = meets(unseen, client, family, protocol, "Local")["node_port"]
-    assert met == Met(unseen.far.name, getattr(unseen.node, family))
+    met = meets(unseen, client, family, protocol, "Local")
+    assert met == dict.fromkeys(met, Met(unseen.far.name, getattr(unseen.node, family)))
     assert "eth0" not in unseen.agent.status()["features"]["xdp"]["devices"]
 
 

@@ -25,7 +25,7 @@ from lb.address import parse
 from lb.model import Protocol
 from lb.see.explain import Explainer
 from lb.see.frame import Ends
-from lb.see.whence import Whence
+from lb.see.whence import Places, Whence
 from lb.see.who import Who
 from lb.tables import in_kernel
 from tests.bed import Agent, Cluster, Host, Node
@@ -53,10 +53,16 @@ class Oracle:
         self._folder = folder
         folder.mkdir()
         self._trial = Trial(self._pins, folder, PROGRAMS)
+        self._seen = agent.seen
+        self._look()
+
+    def _look(self) -> None:
+        """Devices may have other programs since."""
         tables = in_kernel(self._pins)
         who = Who(tables, dict, lambda _: "", lambda: 0.0)
         with netns.entered(self._path):
-            self._explainer = Explainer(tables, who, self._trial, agent.seen)
+            places = Places(self._seen, self._pins)
+        self._explainer = Explainer(tables, who, self._trial, places)
 
     @staticmethod
     def build(agent: Agent) -> frozenset[str]:
@@ -72,6 +78,7 @@ class Oracle:
     def begin(self) -> None:
         """What explain knows of clients is what the data path knows now; of flows, none."""
         self._trial.remember(flows=False)
+        self._look()
 
     def explain(self, ends: Ends, cookie: int | None) -> Answer:
         """`cookie`: of the namespace of a socket that is seen; None: look for yourself."""

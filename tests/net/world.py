@@ -36,18 +36,17 @@ _LABEL = {"ipv4": "IPv4", "ipv6": "IPv6"}
 class World:
     """`cluster` with an agent a node, all on one directory; n1 has the server web-0 and app-0.
 
-    `explained`: each probe is held against what explain says.
+    Each probe is held against what explain says.
     """
 
-    def __init__(self, cluster: Cluster, directory: Path, *, explained: bool = True) -> None:
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
         self.cluster = cluster
         self.manifests = Manifests(directory)
         self.agents: list[Agent] = []
         self.pods = {pod.name: pod for node in cluster.nodes for pod in node.pods}
         self._numbers = itertools.count(1)
         self._witness = Witness(cluster, self.agents)
-        if explained:
-            watch(self._witness)
+        watch(self._witness)
 
     def start(self, *flags: str, most: int | None = None) -> None:
         """An agent on every node, or on so many; returns once all are ready."""
