@@ -32,11 +32,15 @@ from tests.vm import machine
 
 RATES = (1, 10, 100, 200)
 """Mbit/s."""
-LATENCY_RATE = 10
+LATENCY_RATE = 1
+"""There the queues of all three are far longer than an emulated machine hesitates."""
+INGRESS_RATE = 10
 SECONDS = 5.0
 FLOWS = 32
 WARM_UP = 3.0
 """Seconds before a rate is measured: queues have filled."""
+PAUSE = 0.1
+"""Seconds between requests: together they are less than the share of one of 33 flows."""
 SHAPERS = ("tidegate", "tbf", "htb")
 TBF = ("tbf", "burst", "32kb", "latency", "50ms", "rate")
 """A queue of 50 ms, as long as ours."""
@@ -151,8 +155,8 @@ def latency(stage: Stage) -> Iterator[dict[str, Value]]:
                 pace.sending(stage.limited, client, client.ipv4, "-P", str(flows)),
             ):
                 pace.rate(client, WARM_UP)
-                same = pace.latency(stage.limited, client.ipv4, seconds=8)
-                other = pace.latency(stage.other, client.ipv4, seconds=8)
+                same = pace.latency(stage.limited, client.ipv4, pause=PAUSE)
+                other = pace.latency(stage.other, client.ipv4, pause=PAUSE)
                 found = pace.rate(client, SECONDS)
             yield {
                 "shaper": shaper, "bulk flows": flows, "Mbit/s": found / 1e6,
@@ -169,12 +173,12 @@ def ingress(stage: Stage) -> Iterator[dict[str, Value]]:
     for flows in (1, FLOWS):
         for way in ("paced", "policed"):
             if way == "paced":
-                stage.limit(LATENCY_RATE, "ingress")
+                stage.limit(INGRESS_RATE, "ingress")
             else:
                 _police(stage.node, device)
             with pace.sending(one, client, client.ipv4, "-R", "-P", str(flows)):
                 pace.rate(one, WARM_UP)
-                same = pace.latency(one, client.ipv4, seconds=8)
+                same = pace.latency(one, client.ipv4, pause=PAUSE)
                 found = pace.rate(one, SECONDS)
             yield {
                 "ingress": way, "flows": flows, "Mbit/s": found / 1e6,
@@ -188,11 +192,11 @@ def ingress(stage: Stage) -> Iterator[dict[str, Value]]:
 
 def _police(node: Node, device: str) -> None:
     """A bucket of 100 ms, one of the kinder ones in use."""
-    burst = LATENCY_RATE * 10**6 // 80
+    burst = INGRESS_RATE * 10**6 // 80
     node.run("tc", "qdisc", "replace", "dev", device, "clsact")
     node.run(
         "tc", "filter", "add", "dev", device, "egress", "matchall", "action", "police", "rate",
-        f"{LATENCY_RATE}mbit", "burst", str(burst), "conform-exceed", "drop",
+        f"{INGRESS_RATE}mbit", "burst", str(burst), "conform-exceed", "drop",
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from lb.limits import show
 from tests.bed import Pod, until
 from tests.bed.claim import NAMESPACES
 from tests.bed.manifests import pod
+from tests.bed.network import Pair
 from tests.net import pace
 from tests.net.world import World
 
@@ -75,9 +76,10 @@ class Limited:
         texts = {way: str(rate) for way, rate in asked.items()}
         self.manifests.write("pods.yaml", _of(self.app, **texts), _of(self.other))
         wanted = [(asked.get("egress"), asked.get("ingress"), "enforced")] if asked else []
-        until(lambda: self._limits() == wanted, "limits in force", timeout=20)
+        until(lambda: self.limits() == wanted, "limits in force", timeout=20)
 
-    def _limits(self) -> list[tuple[int | None, int | None, str]]:
+    def limits(self) -> list[tuple[int | None, int | None, str]]:
+        """Egress, ingress and state of each row."""
         return [
             (row["egress_bits_per_second"], row["ingress_bits_per_second"], row["state"])
             for row in self.rows()
@@ -166,6 +168,24 @@ def test_scope_all_holds_between_pods_of_the_node(limited: Limited) -> None:
     pace.serve(other)
     with pace.sending(limited.app, other, other.ipv4, "-P", "4"):
         assert pace.closest(other, RATE) == pytest.approx(RATE, rel=WITHIN)
+
+
+def test_each_pod_behind_one_device_has_its_own_rate(limited: Limited) -> None:
+    """As with a virtual machine that holds several: told apart by address, before masquerading."""
+    guest = Pair("10.244.1.99", "fd00:10:244:1::99")
+    limited.app.run("ip", "addr", "add", f"{guest.ipv4}/32", "dev", "eth0")
+    limited.node.run("ip", "route", "add", f"{guest.ipv4}/32", "dev", f"v-{limited.app.name}")
+    limited.manifests.write(
+        "pods.yaml",
+        _of(limited.app, egress=str(RATE)),
+        pod("guest", node="n1", addresses=guest, egress=str(RATE // 2)),
+    )
+    both = [(RATE, None, "enforced"), (RATE // 2, None, "enforced")]
+    until(lambda: limited.limits() == both, "limits in force", timeout=20)
+    for source, asked in ((limited.app.ipv4, RATE), (guest.ipv4, RATE // 2)):
+        args = (limited.client.ipv4, "-P", "4", "-B", source)
+        with pace.sending(limited.app, limited.client, *args):
+            assert pace.closest(limited.client, asked) == pytest.approx(asked, rel=WITHIN)
 
 
 def test_a_pod_on_the_hosts_network_sends_at_its_rate(limited: Limited) -> None:
