@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +24,7 @@ from bpf import libbpf
 from bpf.layout import Allowance, Device, DeviceFlag, Flow, FlowState, Node, Reason, Row
 from bpf.maps import KernelArray, totals
 from bpf.netns import cookie, entered
-from bpf.pins import BPFFS, Pins, mount
+from bpf.pins import Pins
 from bpf.texts import LB, LB_XDP, POD, XDP
 from lb.address import parse, parse_prefix
 from lb.config import Settings
@@ -40,6 +38,7 @@ from lb.tables import SIZES, Tables, in_kernel
 from lb.xdp import Xdp
 from tests.bed.agent import PROGRAMS
 from tests.bed.process import run
+from tests.own import own_folder
 from tests.packet.given import Given
 
 _CLONE_NEWNET = 0x40000000
@@ -298,13 +297,9 @@ class Bench:
 @contextmanager
 def standing(sizes: Mapping[str, int] = SIZES, **defines: str) -> Iterator[Bench]:
     """A bench in a folder of its own on the bpffs; both go at the end. See `Bench`."""
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-packet-", dir=BPFFS))
-    try:
+    with own_folder("packet") as folder:
         made = Bench(folder, sizes, **defines)
         try:
             yield made
         finally:
             made.close()
-    finally:
-        shutil.rmtree(folder)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests.own import own_folder, unable
 from tests.packet.bench import Bench, standing
 from tests.packet.net import V4, V6, Net
 from tests.packet.packets import Make, tcp, udp
@@ -26,11 +25,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def bench() -> Iterator[Bench]:
     """Programs and tables in a folder of its own; both go at the end."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    if find_spec("bcc") is None:
-        pytest.skip("needs bcc (python3-bpfcc)")
+    if reason := unable():
+        pytest.skip(reason)
     with standing() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """For tables of other sizes, or programs that the bench has not."""
+    if reason := unable():
+        pytest.skip(reason)
+    with own_folder("packet") as made:
         yield made
 
 

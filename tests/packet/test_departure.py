@@ -6,12 +6,9 @@ What the model promises (exact rates, no bursts, bounded queues) is tested on th
 from __future__ import annotations
 
 import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +21,7 @@ from bpf import libbpf
 from bpf.layout import Edt, Limit
 from bpf.maps import KernelArray
 from bpf.module import Program
-from bpf.pins import BPFFS, Pins, mount
+from bpf.pins import Pins
 from lb.config import table_sizes
 
 SOURCE = "../tests/packet/edt_arithmetic.c"
@@ -73,20 +70,11 @@ class Arithmetic:
 
 
 @pytest.fixture(scope="module")
-def arithmetic() -> Iterator[Arithmetic]:
+def arithmetic(folder: Path) -> Iterator[Arithmetic]:
     """In a folder of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    if find_spec("bcc") is None:
-        pytest.skip("needs bcc (python3-bpfcc)")
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-edt-", dir=BPFFS))
-    try:
-        made = Arithmetic(folder)
-        yield made
-        made.close()
-    finally:
-        shutil.rmtree(folder)
+    made = Arithmetic(folder)
+    yield made
+    made.close()
 
 
 RATES = st.one_of(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from bandwidth.pacing import terms
 from bpf import libbpf
 from bpf.layout import Limit, PodLimits
 from bpf.maps import KernelArray
-from bpf.pins import BPFFS, Pins, mount
+from bpf.pins import Pins
 from bpf.texts import EDT, EDT_POD
 from lb.address import parse
 from lb.config import table_sizes
@@ -70,20 +67,11 @@ class Receiving:
 
 
 @pytest.fixture(scope="module")
-def receiving() -> Iterator[Receiving]:
+def receiving(folder: Path) -> Iterator[Receiving]:
     """In a folder of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    if find_spec("bcc") is None:
-        pytest.skip("needs bcc (python3-bpfcc)")
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-pacing-", dir=BPFFS))
-    try:
-        made = Receiving(folder)
-        yield made
-        made.close()
-    finally:
-        shutil.rmtree(folder)
+    made = Receiving(folder)
+    yield made
+    made.close()
 
 
 def to(address: str) -> Packet:

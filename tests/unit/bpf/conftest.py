@@ -5,29 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from bpf.pins import BPFFS, Pins, mount
 from tests.bed import cgroup
+from tests.own import own_folder, unable
 
 
 @pytest.fixture
 def bpffs() -> Iterator[Path]:
     """Removed with all pins in it."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    if find_spec("bcc") is None:
-        pytest.skip("needs bcc (python3-bpfcc)")
-    mount(BPFFS)
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-test-", dir=BPFFS))
-    yield folder
-    Pins(folder).remove()
-    for left in folder.iterdir():
-        left.unlink()
-    folder.rmdir()
+    if reason := unable():
+        pytest.skip(reason)
+    with own_folder("test") as folder:
+        yield folder
 
 
 @pytest.fixture
