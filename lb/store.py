@@ -12,6 +12,7 @@ from typing import NamedTuple
 from lb.address import Address, Family, Prefix, family
 from lb.hostports import service_name, why_not
 from lb.model import (
+    ALL_NODES,
     ALL_PODS,
     Change,
     EndpointSlice,
@@ -31,7 +32,7 @@ from lb.model import (
 class Touched(NamedTuple):
     """What has to be planned again; a pod with host ports counts as a service.
 
-    `node`: the own Node changed, which touches everything.
+    `node`: the own Node changed, or all others are known now, which touches everything.
 
     `peers`: addresses of other nodes did, which touches no service.
 
@@ -64,6 +65,8 @@ class Store:
         self._exposed: dict[ServiceName, Pod] = {}
         self.has_all_pods = False
         """An API server has said that every pod of this node is known."""
+        self.has_all_nodes = False
+        """The same of every Node."""
         self.seen = dict.fromkeys(Kind, 0)
         """How many changes came of each kind, whatever was in them."""
         self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
@@ -88,7 +91,7 @@ class Store:
                 case Kind.SLICE:
                     self._slice(change, touched)
                 case Kind.NODE:
-                    node_changed |= self._own_node(change)
+                    node_changed |= self._own_node(change) or self._all_nodes(change)
                     peers_changed |= self._peer(change)
                 case Kind.SERVICE_CIDR:
                     cidrs_changed |= self._service_cidr(change)
@@ -224,6 +227,12 @@ class Store:
         changed = self.node != change.value
         self.node = change.value
         return changed
+
+    def _all_nodes(self, change: Change) -> bool:
+        """True: that every Node is known is news."""
+        is_news = change == ALL_NODES and not self.has_all_nodes
+        self.has_all_nodes |= is_news
+        return is_news
 
 
 def _ports_of(pod: Pod | None) -> object:

@@ -33,7 +33,7 @@ main()
 def test_a_dead_thread_ends_the_agent(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Status 2 and one line, in the log and at the end; what was served goes on, and the next agent takes over."""
+    """Status 2, one line in the log and at the end; traffic goes on, and the next agent serves."""
     served = world.serve("web", world.webs)
     script = tmp_path / "faulty.py"
     script.write_text(FAULTY)
