@@ -80,6 +80,8 @@ class Agent:
         self._pins = ground.pins
         self._guard_waits = self._attached = False
         self._conntrack = feature(settings.conntrack, set_conntrack(settings.conntrack))
+        if ground.pins_note:
+            log.warning("%s", ground.pins_note)
         note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
@@ -356,6 +358,7 @@ class Agent:
             "bandwidth": self._bandwidth.feature(),
             **self._bandwidth.bbr.feature(),
             **self._conntrack,
+            "pins": _feature(self._ground.pins_note),
             **({} if self._handover is None else {"take-over": self._handover.feature()}),
         }
 
@@ -371,3 +374,7 @@ class Agent:
         lines = differences(self.controller, self._parts)
         lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
         return {"good": not lines, "differences": lines}
+
+
+def _feature(fault: str) -> dict[str, str]:
+    return {"state": "degraded", "reason": fault} if fault else {"state": "on"}
