@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from bpf import routes
+
 __all__ = ["Hop", "NetlinkError", "default_hops", "hops_to", "let_go", "manage", "managed"]
 
 ORIGIN = 116
@@ -48,14 +50,8 @@ class Known(NamedTuple):
 
 
 def default_hops() -> set[Hop]:
-    """The gateways of default routes. Raises OSError, NetlinkError."""
-    with IPRoute() as route:
-        return {
-            hop
-            for family in _FAMILIES
-            for message in route.get_default_routes(family=family)
-            for hop in _hops(message, None)
-        }
+    """The gateways of default routes. Raises OSError."""
+    return {Hop(one.gateway, one.device) for one in routes.defaults() if one.gateway}
 
 
 def hops_to(addresses: Iterable[str]) -> set[Hop]:
@@ -80,7 +76,7 @@ _NO_WAY = (13, 22, 101, 113)
 """EACCES, EINVAL, ENETUNREACH, EHOSTUNREACH: prohibited, a black hole, no route, unreachable."""
 
 
-def _hops(message: Any, address: str | None) -> Iterator[Hop]:
+def _hops(message: Any, address: str) -> Iterator[Hop]:
     """Of a route; `address` is the neighbour itself where there is no gateway."""
     if message["type"] != _UNICAST:
         return
@@ -88,7 +84,7 @@ def _hops(message: Any, address: str | None) -> Iterator[Hop]:
         device = way.get_attr("RTA_OIF") if way is message else way["oif"]
         via = way.get_attr("RTA_VIA")
         gateway = way.get_attr("RTA_GATEWAY") or (via["addr"] if via else address)
-        if device and gateway:
+        if device:
             yield Hop(gateway, device)
 
 

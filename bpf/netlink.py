@@ -21,6 +21,8 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_TC,
 )
 
+from bpf import routes
+
 __all__ = [
     "Held",
     "Link",
@@ -165,16 +167,10 @@ def addresses() -> list[Held]:
 
 
 def default_devices() -> list[str]:
-    """The devices that hold a default route, IPv4 first. Raises OSError, NetlinkError."""
-    with IPRoute() as route:
-        devices = names()
-        found: dict[str, None] = {}
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for message in route.get_default_routes(family=family):
-                device = devices.get(message.get("oif"))
-                if device:
-                    found[device] = None
-    return list(found)
+    """The devices that hold a default route, IPv4 first. Raises OSError."""
+    devices = names()
+    ways = routes.defaults()
+    return list(dict.fromkeys([devices[one.device] for one in ways if one.device in devices]))
 
 
 def devices_to(addresses: Iterable[bytes]) -> dict[bytes, set[str]]:
@@ -211,12 +207,16 @@ def _way(route: IPRoute, address: bytes) -> int | None:
 
 
 class Watch:
-    """Says when devices, filters, addresses or routes changed. Opened in the watched namespace."""
+    """Says when devices, filters, addresses or default routes changed.
+
+    Opened in the watched namespace.
+    """
 
     def __init__(self) -> None:
         groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
         groups |= RTMGRP_LINK | RTMGRP_TC
         self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        routes.only_defaults(self._link)
         self._link.bind((0, groups))
         self._link.settimeout(0)
 
@@ -231,3 +231,7 @@ class Watch:
                 return True
             except OSError:  # ENOBUFS: some were lost, and all are read anew anyway
                 continue
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._link.close()

@@ -57,6 +57,9 @@ _LOOKS = 5
 """At the features, for one answer: who waits for a revision must not miss what came with it."""
 LOOK_AROUND_SECONDS = 60.0
 """The net under the watch for changed addresses."""
+GATHER_SECONDS, LONGEST_REST, REST = 0.25, 1.0, 4.0
+"""After a look at devices: what changes meanwhile is seen by the next one. A rest takes `REST`
+times as long as the look, within these: some nodes have very many routes."""
 
 
 class Agent:
@@ -264,15 +267,18 @@ class Agent:
 
     def _watch_devices(self) -> None:
         """Follows the node's addresses; what netlink refuses is tried again."""
-        changed = False
+        pause = LOOK_AROUND_SECONDS
         while not self._stop.is_set():
+            self._watch.wait(pause)
+            began = time.monotonic()
             try:
-                if changed:
-                    self._look_at_devices()
-                changed = self._watch.wait(LOOK_AROUND_SECONDS)
+                self._look_at_devices()
+                pause = LOOK_AROUND_SECONDS
             except (OSError, netlink.NetlinkError) as error:
                 log.warning("could not read this node's addresses: %s", error)
-                self._stop.wait(1.0)
+                pause = 1.0
+            rest = REST * (time.monotonic() - began)
+            self._stop.wait(min(max(rest, GATHER_SECONDS), LONGEST_REST))
 
     def _begin(self) -> None:
         """Put the programs in force, and tell the service manager once all is applied.

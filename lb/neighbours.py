@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
-from bpf import neighbour, netlink
+from bpf import neighbour, netlink, routes
 from bpf.layout import Backend, BackendFlag, BackendState
 from bpf.maps import Array
 from bpf.neighbour import Hop
@@ -25,6 +25,8 @@ log = logging.getLogger("tidegate.neighbours")
 EVERY_SECONDS = 30.0
 """Between two looks at everything: the net under what others do to entries. Where the kernel keeps
 none resolved by itself, it is told to ask as often."""
+ROUTES_SECONDS = 10.0
+"""The same while routes change: with BGP that may be always."""
 GATHER_SECONDS = 2.0
 """Backends that come and go in between count together: a look reads their whole table."""
 MOST_UNNAMED = 1024
@@ -89,11 +91,12 @@ class Neighbours:
         self._thread.start()
 
     def stir(self) -> None:
-        """Devices or routes changed: look soon. For any thread."""
+        """Devices or default routes changed: look soon. For any thread."""
         self._stirred.set()
 
     def _run(self) -> None:
-        seen, last = 0, -EVERY_SECONDS
+        seen, last, every = 0, -EVERY_SECONDS, EVERY_SECONDS
+        news = routes.News()
         followed: list[Address] = []
         while True:
             stirred = self._stirred.wait(GATHER_SECONDS)
@@ -101,9 +104,10 @@ class Neighbours:
             there = functools.reduce(lambda before, part: crc32(part, before), self._parts(), 0)
             addresses = followed if there == seen else representatives(self._parts())
             now = time.monotonic()
-            if stirred or addresses != followed or now - last > EVERY_SECONDS:
+            every = ROUTES_SECONDS if news.came() else every
+            if stirred or addresses != followed or now - last > every:
                 self._try(addresses)
-                last = now
+                last, every = now, EVERY_SECONDS
             seen, followed = there, addresses
 
     def _parts(self) -> Iterator[bytes]:
