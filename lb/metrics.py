@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from lb import __version__
 from lb.controller import Controller
-from lb.progress import Histogram
+from lb.histogram import Histogram
 from lb.tables import room
 
 
@@ -38,7 +38,7 @@ class TidegateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
         with self._controller.lock:
-            found = [*self._state(), *self._maps()]
+            found = [*self._state(), *self._maps(), *self._builds()]
         yield from found
         yield from self._latency()
         drops = CounterMetricFamily(
@@ -102,6 +102,22 @@ class TidegateCollector(Collector):
                 {"": progress.waits},
                 label="",
             )
+
+    def _builds(self) -> Iterator[Metric]:
+        builds = self._controller.reconciler.placer.rings.builds
+        total = CounterMetricFamily(
+            "tidegate_table_builds", "Maglev tables built, and tries that came to nothing.",
+            labels=["result"],
+        )  # fmt: skip
+        for result, count in builds.results.items():
+            total.add_metric([result], count)
+        yield total
+        yield histogram(
+            "tidegate_table_build_duration_seconds",
+            "Time to fill a Maglev table and write it.",
+            {"": builds.durations},
+            label="",
+        )
 
     def _maps(self) -> Iterator[Metric]:
         """From the agent's own accounts: scraping reads no map."""

@@ -171,7 +171,8 @@ def test_a_row_a_pod(shown: Tables) -> None:
     assert row["ingress_bits_per_second"] == 1_500_000_000
     assert row["egress"] == {
         "state": "enforced", "packets": 5, "bytes": 7000, "waited_ns": 9, "delayed": 4,
-        "delayed_bytes": 5600, "overtook": 1, "marked": 2, "dropped": 3, "dropped_bytes": 4500, "unshaped_bytes": 500,
+        "delayed_bytes": 5600, "overtook": 1, "marked": 2, "dropped": 3, "dropped_bytes": 4500,
+        "unshaped_bytes": 500,
     }  # fmt: skip
 
 
