@@ -205,7 +205,7 @@ class Agent:
         scrape = scraper(
             tidegate,
             TrafficCollector(self.controller, flows, listening, limit=limit),
-            KubeProxyCollector(self.controller, self._ports.asked, self._api),
+            KubeProxyCollector(self.controller, self._ports.asked, self._reaper.rounds, self._api),
             LimitsCollector(self._bandwidth.rows),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
