@@ -119,7 +119,6 @@ class Rings:
 
     def _write(self, members: Sequence[Member], now: float) -> int:
         """The word of a new ring; 0: there is no room for it."""
-        began = self._clock()
         size = self.size([one.weight for one in members])
         if len(members) > size:
             why = f"{len(members)} backends: too many for --maglev-table-size {self.limit}"
@@ -129,6 +128,7 @@ class Rings:
         if offset is None:
             self._go_without(FULL, f"map full: rings; raise {FLAGS['rings']}")
             return 0
+        began = self._clock()
         try:
             self._tables.rings.write(offset, slots_of(members, size))
         except BaseException:

@@ -143,8 +143,8 @@ def test_builds_are_counted_by_what_came_of_them() -> None:
 
 
 def test_a_build_is_timed_by_the_clock_that_was_given() -> None:
-    """From its size to its last slot in the table; what came to nothing is not timed."""
-    ticks = iter([5.0, 5.002, 7.0, 8.0, 8.3])
+    """From its first slot to the last one in the table; what came to nothing is not timed."""
+    ticks = iter([5.0, 5.002, 8.0, 8.3])
     rings = Rings(in_memory(), grace=0.0, limit=13, clock=lambda: next(ticks))
     members = [Member(parse(f"10.0.0.{number}"), 80, 1, number) for number in range(1, 15)]
     rings.switch(1, 0, members[:2], 0.0)
