@@ -957,10 +957,10 @@ class Scratch(msgspec.Struct, frozen=True, gc=False):
 class Limit(msgspec.Struct, frozen=True, gc=False):
     """struct limit."""
 
-    SIZE: ClassVar[int] = 2696
-    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQ2048s512s")
-    DIGEST: ClassVar[str] = "c8f9d45e"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("overtook", 96), Field("marked", 104), Field("dropped", 112), Field("dropped_octets", 120), Field("named", 128), Field("flow", 136), Field("seen", 2184),)
+    SIZE: ClassVar[int] = 2704
+    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQQ2048s512s")
+    DIGEST: ClassVar[str] = "1288d7a3"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("delayed_octets", 96), Field("overtook", 104), Field("marked", 112), Field("dropped", 120), Field("dropped_octets", 128), Field("named", 136), Field("flow", 144), Field("seen", 2192),)
     rate: int
     longest: int
     mark: int
@@ -973,6 +973,7 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     octets: int
     waited: int
     delayed: int
+    delayed_octets: int
     overtook: int
     marked: int
     dropped: int
@@ -983,13 +984,13 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<256Q", *self.flow), self.seen)
+        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.delayed_octets, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<256Q", *self.flow), self.seen)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, flow, seen = cls.LAYOUT.unpack(data)
-        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, _unpack("<256Q", flow), seen)
+        rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, delayed_octets, overtook, marked, dropped, dropped_octets, named, flow, seen = cls.LAYOUT.unpack(data)
+        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, delayed_octets, overtook, marked, dropped, dropped_octets, named, _unpack("<256Q", flow), seen)
 
 
 class PodLimits(msgspec.Struct, frozen=True, gc=False):

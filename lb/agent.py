@@ -195,19 +195,24 @@ class Agent:
         # Who switched it off does not pay for it.
         from lb.limits.metrics import LimitsCollector  # noqa: PLC0415
         from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415
+        from lb.see.fills import Fills  # noqa: PLC0415
         from lb.see.metrics import TrafficCollector  # noqa: PLC0415
         from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
-        tidegate = TidegateCollector(
-            self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
-        )
         flows, listening = self._pins.open_array("flows"), self._pins.open_array("listening")
         limit = self._settings.metrics_series
+        traffic = TrafficCollector(self.controller, flows, listening, limit=limit)
         scrape = scraper(
-            tidegate,
-            TrafficCollector(self.controller, flows, listening, limit=limit),
-            KubeProxyCollector(self.controller, self._ports.asked, self._api),
+            traffic,
+            TidegateCollector(
+                self.controller,
+                drops,
+                lambda: self._reaper.ended,
+                lambda: self._healer.repairs,
+                Fills(self._pins, self._parts.cidrs, self._bandwidth, traffic),
+            ),
+            KubeProxyCollector(self.controller, self._ports.asked, self._reaper.rounds, self._api),
             LimitsCollector(self._bandwidth.rows),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lb import __version__, logs
+from lb import KUBERNETES, __version__, logs
 from lb.config import (
     BACKEND_SLOTS,
     REPAIR_SECONDS,
@@ -49,9 +49,6 @@ from lb.reading import DOCUMENT, WHERE, Command, from_file
 from lb.tables import SIZES
 
 _PATH = click.Path(path_type=Path)
-
-KUBERNETES = "1.36"
-"""The version of Kubernetes whose kube-proxy is followed."""
 
 log = logging.getLogger("tidegate")
 
