@@ -10,7 +10,7 @@ from lb.config import node_name
 from lb.dump import lines, summary
 from lb.errors import BadInput
 from lb.model import Refused
-from lb.plan import Here, plan
+from lb.plan import Here
 from lb.reconcile import Reconciler
 from lb.show import services
 from lb.sources.manifests import read_directory
@@ -24,18 +24,13 @@ def planned(folder: Path, node: str) -> dict[str, Any]:
         raise BadInput(f"{folder}: no such directory")
     changes, problems = read_directory(folder)
     name = node_name(node, os.uname().nodename)
-    store = Store(name)
+    store = Store(name, host_ports=True, pod_weights=True)
     store.apply(changes)
     own = store.node
     here = Here(name, own.zone if own else "", own.addresses if own else ())
     tables = in_memory()
     reconciler = Reconciler(tables, guard=lambda: None)
-    plans = {}
-    for one in sorted(store.names()):
-        service = store.service(one)
-        if service is not None:
-            plans[one] = plan(service, store.slices(one), here)
-    reconciler.step(plans, now=0.0)
+    reconciler.step({one: store.plans(one, here) for one in sorted(store.names())}, now=0.0)
     notes = [*problems, *[one for group in store.refused.values() for one in group]]
     return {
         "node": name,
