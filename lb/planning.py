@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bpf.layout import AddressFlag, NodeAddress
+from bpf.maps import MemoryHash
 from lb.config import node_name
 from lb.dump import lines, summary
 from lb.errors import BadInput
@@ -35,7 +37,7 @@ def planned(folder: Path, node: str) -> dict[str, Any]:
     return {
         "node": name,
         "maps": summary(tables),
-        "services": services(tables, None),
+        "services": services(tables, _taking_node_ports(here)),
         "lines": lines(tables),
         "refused": [_row(one) for one in notes if one.wrong],
         "left_alone": [_row(one) for one in notes if not one.wrong],
@@ -43,6 +45,14 @@ def planned(folder: Path, node: str) -> dict[str, Any]:
             {"subject": str(unit), "reason": one.error} for unit, one in reconciler.failing.items()
         ],
     }
+
+
+def _taking_node_ports(here: Here) -> MemoryHash:
+    """The node's addresses, as far as files tell; which of them it holds, nobody knows here."""
+    table = MemoryHash(len(here.addresses))
+    flags = NodeAddress(AddressFlag.NODE_PORT).pack()
+    table.put(dict.fromkeys(map(bytes, here.addresses), flags))
+    return table
 
 
 def _row(one: Refused) -> dict[str, str]:
