@@ -19,8 +19,11 @@ demo: setup ## A small cluster, real agents, real traffic, one table; KEEP=1 lea
 	@$(BIN)/python -m deploy.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: setup .venv/kernel/unpacked ## Every test that this machine can run; those it cannot are named with the reason
-	$(BIN)/pytest -n auto --dist loadfile --ignore tests/vm
-	$(BIN)/pytest tests/vm # alone: it measures rates and latencies
+	@# The first alone, since it measures rates and latencies; the last has the summary of the rest.
+	@failed=; \
+	$(BIN)/pytest tests/vm || failed=1; \
+	$(BIN)/pytest -n auto --dist loadfile --ignore tests/vm || failed=1; \
+	test -z "$$failed"
 
 lint: setup ## Style, types, direction of imports, generated code
 	$(BIN)/ruff check .

@@ -28,7 +28,9 @@ def parse(text: str) -> int:
         raise ValueError("has no digits")
     power, base = _scale(suffix)
     number = Fraction(int(whole + part), 10 ** len(part))
-    if number and base == 10 and len(whole) + power > 2 * _LONGEST:  # not to be computed
+    if not number:
+        return 0  # whatever its exponent, which is not to be computed
+    if base == 10 and len(whole) + power > 2 * _LONGEST:  # nor this
         number = Fraction(_LARGEST)
     elif base == 10 and power < -2 * _LONGEST:
         number = min(number, Fraction(1, 10**9))

@@ -127,22 +127,17 @@ def accuracy(stage: Stage) -> Iterator[dict[str, Value]]:
     for megabits in RATES:
         asked = megabits * 1e6
         udp = (client.ipv4, "-u", "-l", "1400", "-b", f"{2 * megabits}M")
-        with pace.sending(sender, client, client.ipv4, "-P", "4"):
-            can = pace.rate(client, SECONDS)
-        if can < 1.2 * asked:
-            yield {"asked Mbit/s": megabits, "traffic": "cannot be carried here"}
-            continue
-        with stage.shaped("tidegate", megabits):
-            for name, args in (sorts | {"UDP, twice as much": udp}).items():
-                with pace.sending(sender, client, *args):
-                    pace.rate(client, WARM_UP)
-                    found = pace.rate(client, SECONDS)
-                yield {
-                    "asked Mbit/s": megabits,
-                    "traffic": name,
-                    "measured Mbit/s": found / 1e6,
-                    "off by %": (found / asked - 1) * 100,
-                }
+        for name, args in (sorts | {"UDP, twice as much": udp}).items():
+            row: dict[str, Value] = {"asked Mbit/s": megabits, "traffic": name}
+            with pace.sending(sender, client, *args):
+                free = row["without a limit"] = pace.rate(client, WARM_UP) / 1e6
+            if free < 1.3 * megabits:
+                yield row  # more than this machine can carry
+                continue
+            with stage.shaped("tidegate", megabits), pace.sending(sender, client, *args):
+                pace.rate(client, WARM_UP)
+                found = pace.rate(client, SECONDS)
+            yield row | {"measured Mbit/s": found / 1e6, "off by %": (found / asked - 1) * 100}
 
 
 def latency(stage: Stage) -> Iterator[dict[str, Value]]:

@@ -117,12 +117,6 @@ static __always_inline struct flow *begin(struct packet_ctx *ctx, const struct p
 	return remember(ctx, pkt, backend, id, mode, &back, try);
 }
 
-/* Which end of a flow sent a packet, as `touch` counts them. */
-enum side {
-	SIDE_CLIENT = 1,
-	SIDE_BACKEND = 2,
-};
-
 /* What a packet of the flow has to become; false: this node has no address for it. */
 static __always_inline bool translate(const struct pkt *pkt, const struct flow *flow,
 				      enum side side, struct ends *to)

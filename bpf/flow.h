@@ -149,6 +149,12 @@ static __always_inline void forget_straight(const struct pkt *pkt)
 		flow->state = FLOW_FREE;
 }
 
+/* Which end of a flow sent a packet, as `touch` counts them. */
+enum side {
+	SIDE_CLIENT = SEEN_CLIENT_FIN,
+	SIDE_BACKEND = SEEN_BACKEND_FIN,
+};
+
 static __always_inline bool is_over(const struct flow *flow, __u64 now)
 {
 	__u64 seconds = flow->protocol == IPPROTO_TCP ? TIMEOUT_TCP : TIMEOUT_UDP;
@@ -162,18 +168,30 @@ static __always_inline bool is_over(const struct flow *flow, __u64 now)
 	       (__s64)(now - flow->used) > (__s64)(seconds * NSEC_PER_SEC);
 }
 
-/* A packet of the flow went by. `side`: bit 0 from the client, bit 1 from the backend. */
+/* Does a packet make a new flow one that both ends want? A SYN-ACK does not: who asks in another's
+ * name has it sent to that other, who does not take it up (RFC 4987). */
+static __always_inline void take_up(struct flow *flow, const struct pkt *pkt, __u8 side)
+{
+	bool all = flow->protocol != IPPROTO_TCP || (side == SIDE_CLIENT && !(pkt->tcp & TCP_SYN));
+
+	if (side == SIDE_BACKEND)
+		flow->seen |= SEEN_ANSWER;
+	if (all && flow->seen & SEEN_ANSWER)
+		flow->state = FLOW_ESTABLISHED;
+}
+
+/* A packet of the flow went by, from this side. */
 static __always_inline void touch(struct flow *flow, const struct pkt *pkt, __u8 side)
 {
 	flow->used = bpf_ktime_get_ns();
 	flow->packets++;
 	flow->octets += pkt->octets;
 	if (pkt->tcp & TCP_FIN)
-		flow->finished |= side;
-	if (pkt->tcp & TCP_RST || flow->finished == 3)
+		flow->seen |= side;
+	if (pkt->tcp & TCP_RST || (flow->seen & SEEN_FINS) == SEEN_FINS)
 		flow->state = FLOW_CLOSING;
-	else if (side == 2 && flow->state == FLOW_NEW)
-		flow->state = FLOW_ESTABLISHED;
+	else if (flow->state == FLOW_NEW)
+		take_up(flow, pkt, side);
 }
 
 /* One program at a time puts flows into a row; packets of one client rarely meet here. */
@@ -191,10 +209,11 @@ static __always_inline void unlock(struct row *row)
 }
 
 /* Which of a row's ways a new flow may have: a free one, else one that is over, else (`force`)
- * the one silent for longest. ROW_WAYS: none, or its answers would be taken for another's. Where
- * only the client's own port tells them apart, that client's newer flow counts; a port of this
- * node goes to the same connection anew (by its tag: cheap, and wrong once in 2^32), or is taken
- * from one that is closing when all else failed. */
+ * the one silent for longest, a new one rather than one that both ends took up. ROW_WAYS: none, or
+ * its answers would be taken for another's. Where only the client's own port tells them apart, that
+ * client's newer flow counts; a port of this node goes to the same connection anew (by its tag:
+ * cheap, and wrong once in 2^32), or when all else failed is taken from one that is closing, or
+ * that nobody took up yet. */
 static __always_inline __u32 room_for(struct row *row, __u32 forth, __u32 back, __be16 port,
 				      __u64 now, bool force)
 {
@@ -204,17 +223,19 @@ static __always_inline __u32 room_for(struct row *row, __u32 forth, __u32 back, 
 	for (__u32 i = 0; i < ROW_WAYS; i++) {
 		struct flow *there = &row->flow[i];
 		bool over = is_over(there, now);
+		/* Without a branch, of which the verifier follows both ways: 1 and 3, but not 2. */
+		__u64 used = there->used | (__u64)(~there->state & 1) << 63;
 
 		if (row->back[i] == back && !over) {
 			if (!port || row->forth[i] == forth)
 				return i;
-			return force && there->state == FLOW_CLOSING ? i : ROW_WAYS;
+			return force && there->state != FLOW_ESTABLISHED ? i : ROW_WAYS;
 		}
 		if (over && oldest) {
 			oldest = 0;
 			place = i;
-		} else if (force && there->used < oldest) {
-			oldest = there->used;
+		} else if (force && used < oldest) {
+			oldest = used;
 			place = i;
 		}
 	}
@@ -274,7 +295,7 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
 	flow->generation = backend->generation;
 	flow->protocol = pkt->protocol;
 	flow->state = FLOW_NEW;
-	flow->finished = 0;
+	flow->seen = 0;
 	flow->packets = 0;
 	flow->octets = 0;
 	return flow;

@@ -167,12 +167,21 @@ class FlowState(IntEnum):
     CLOSING = 3
 
 
+class FlowSeen(IntEnum):
+    """enum flow_seen."""
+
+    CLIENT_FIN = 1
+    BACKEND_FIN = 2
+    FINS = 3
+    ANSWER = 4
+
+
 class FlowTimeout(IntEnum):
     """enum flow_timeout."""
 
     NEW = 60
     UDP = 180
-    TCP = 7200
+    TCP = 86400
     CLOSING = 10
 
 
@@ -202,28 +211,6 @@ class DsrRowSize(IntEnum):
     WAYS = 4
 
 
-class Reason(IntEnum):
-    """enum reason."""
-
-    NONE = 0
-    NO_BACKEND = 1
-    NO_LOCAL_BACKEND = 2
-    SOURCE_RANGE = 3
-    NO_MEMORY = 4
-    NO_PORT = 5
-    NO_ROUTE = 6
-    HOP_LIMIT = 7
-    REWRITE = 8
-    TOO_BIG = 9
-    NOT_SERVED = 10
-    NO_SERVICE_PORT = 11
-    UNALLOCATED = 12
-    ANSWER_LIMIT = 13
-    FRAGMENT = 14
-    BANDWIDTH = 15
-    STRANGER = 16
-
-
 class Edt(IntEnum):
     """enum edt."""
 
@@ -249,6 +236,28 @@ class LimitState(IntEnum):
     NO_DEVICE = 4
     NO_ADDRESS = 5
     NOT_HELD = 6
+
+
+class Reason(IntEnum):
+    """enum reason."""
+
+    NONE = 0
+    NO_BACKEND = 1
+    NO_LOCAL_BACKEND = 2
+    SOURCE_RANGE = 3
+    NO_MEMORY = 4
+    NO_PORT = 5
+    NO_ROUTE = 6
+    HOP_LIMIT = 7
+    REWRITE = 8
+    TOO_BIG = 9
+    NOT_SERVED = 10
+    NO_SERVICE_PORT = 11
+    UNALLOCATED = 12
+    ANSWER_LIMIT = 13
+    FRAGMENT = 14
+    BANDWIDTH = 15
+    STRANGER = 16
 
 
 class Outcome(IntEnum):
@@ -733,8 +742,8 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
 
     SIZE: ClassVar[int] = 96
     LAYOUT: ClassVar[Struct] = Struct("<16s16s16s2s2s2s2sIIIBBBBQQQ")
-    DIGEST: ClassVar[str] = "4009cdd6"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("frontend", 16), Field("backend", 32), Field("client_port", 48), Field("frontend_port", 50), Field("backend_port", 52), Field("port", 54), Field("service", 56), Field("id", 60), Field("generation", 64), Field("protocol", 68), Field("state", 69), Field("mode", 70), Field("finished", 71), Field("used", 72), Field("packets", 80), Field("octets", 88),)
+    DIGEST: ClassVar[str] = "9562fee6"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("frontend", 16), Field("backend", 32), Field("client_port", 48), Field("frontend_port", 50), Field("backend_port", 52), Field("port", 54), Field("service", 56), Field("id", 60), Field("generation", 64), Field("protocol", 68), Field("state", 69), Field("mode", 70), Field("seen", 71), Field("used", 72), Field("packets", 80), Field("octets", 88),)
     client: bytes
     frontend: bytes
     backend: bytes
@@ -748,20 +757,20 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     protocol: int
     state: int
     mode: int
-    finished: int
+    seen: int
     used: int
     packets: int
     octets: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.client, self.frontend, self.backend, self.client_port.to_bytes(2, "big"), self.frontend_port.to_bytes(2, "big"), self.backend_port.to_bytes(2, "big"), self.port.to_bytes(2, "big"), self.service, self.id, self.generation, self.protocol, self.state, self.mode, self.finished, self.used, self.packets, self.octets)
+        return self.LAYOUT.pack(self.client, self.frontend, self.backend, self.client_port.to_bytes(2, "big"), self.frontend_port.to_bytes(2, "big"), self.backend_port.to_bytes(2, "big"), self.port.to_bytes(2, "big"), self.service, self.id, self.generation, self.protocol, self.state, self.mode, self.seen, self.used, self.packets, self.octets)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        client, frontend, backend, client_port, frontend_port, backend_port, port, service, id, generation, protocol, state, mode, finished, used, packets, octets = cls.LAYOUT.unpack(data)
-        return cls(client, frontend, backend, int.from_bytes(client_port, "big"), int.from_bytes(frontend_port, "big"), int.from_bytes(backend_port, "big"), int.from_bytes(port, "big"), service, id, generation, protocol, state, mode, finished, used, packets, octets)
+        client, frontend, backend, client_port, frontend_port, backend_port, port, service, id, generation, protocol, state, mode, seen, used, packets, octets = cls.LAYOUT.unpack(data)
+        return cls(client, frontend, backend, int.from_bytes(client_port, "big"), int.from_bytes(frontend_port, "big"), int.from_bytes(backend_port, "big"), int.from_bytes(port, "big"), service, id, generation, protocol, state, mode, seen, used, packets, octets)
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -940,25 +949,6 @@ class Scratch(msgspec.Struct, frozen=True, gc=False):
         return cls(_unpack("<64I", word))
 
 
-class ReasonCount(msgspec.Struct, frozen=True, gc=False):
-    """struct reason_count."""
-
-    SIZE: ClassVar[int] = 8
-    LAYOUT: ClassVar[Struct] = Struct("<Q")
-    DIGEST: ClassVar[str] = "24e2feac"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("packets", 0),)
-    packets: int
-
-    def pack(self) -> bytes:
-        """The bytes in memory."""
-        return self.LAYOUT.pack(self.packets)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        """The record in `data`. Raises struct.error if the size is off."""
-        return cls(*cls.LAYOUT.unpack(data))
-
-
 class Limit(msgspec.Struct, frozen=True, gc=False):
     """struct limit."""
 
@@ -1016,6 +1006,25 @@ class PodLimits(msgspec.Struct, frozen=True, gc=False):
         """The record in `data`. Raises struct.error if the size is off."""
         egress, ingress = cls.LAYOUT.unpack(data)
         return cls(egress, ingress)
+
+
+class ReasonCount(msgspec.Struct, frozen=True, gc=False):
+    """struct reason_count."""
+
+    SIZE: ClassVar[int] = 8
+    LAYOUT: ClassVar[Struct] = Struct("<Q")
+    DIGEST: ClassVar[str] = "24e2feac"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("packets", 0),)
+    packets: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.packets)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
 
 
 class Counter(msgspec.Struct, frozen=True, gc=False):

@@ -26,12 +26,13 @@ int lb_in(struct __sk_buff *ctx)
 }
 
 /* Does the backend answer this flow, or a client that came straight to it from the same port
- * after the flow was over? A connection that is closing does not begin. */
+ * after the flow was over? A connection that is closing does not begin, and one in its midst is
+ * this one, however long it was silent: another would have begun (`forget_straight`). */
 static __always_inline bool is_answer(struct flow *flow, const struct pkt *pkt)
 {
-	if (is_over(flow, bpf_ktime_get_ns()))
-		return false;
-	if (flow->state != FLOW_CLOSING || !(pkt->tcp & TCP_SYN))
+	if (pkt->protocol == IPPROTO_TCP && !(pkt->tcp & TCP_SYN))
+		return true;
+	if (flow->state != FLOW_CLOSING && !is_over(flow, bpf_ktime_get_ns()))
 		return true;
 	flow->state = FLOW_FREE;
 	return false;

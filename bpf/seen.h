@@ -5,6 +5,31 @@
 
 #include "types.h"
 
+/* Why a socket call or a packet did not get through. */
+enum reason {
+	REASON_NONE = 0,
+	REASON_NO_BACKEND = 1,       /* refused: no usable backend anywhere */
+	REASON_NO_LOCAL_BACKEND = 2, /* dropped: Local policy, none on this node */
+	REASON_SOURCE_RANGE = 3,     /* dropped: the source is in none of the ranges */
+	REASON_NO_MEMORY = 4,        /* refused: no room for the socket's state */
+	REASON_NO_PORT = 5,          /* dropped: no port of this node is free towards the backend */
+	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
+	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
+	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
+	REASON_TOO_BIG = 9,          /* dropped: longer than the way takes; the sender is told */
+	REASON_NOT_SERVED = 10,      /* dropped: handed over by a node for no service known here */
+	REASON_NO_SERVICE_PORT = 11, /* refused: the service at this cluster IP has no such port */
+	REASON_UNALLOCATED = 12,     /* dropped: an address of a ServiceCIDR that no service has */
+	REASON_ANSWER_LIMIT = 13, /* dropped in silence: more refusals a second than are answered */
+	REASON_FRAGMENT = 14,     /* dropped: a fragment that came before its packet's first one */
+	REASON_BANDWIDTH = 15,    /* dropped: a pod's queue at its bandwidth limit is full */
+	REASON_STRANGER = 16,     /* dropped: handed over for a service by no node of the cluster */
+};
+
+struct reason_count {
+	__u64 packets;
+};
+
 /* What struct load has, of a service, which outlives its backends. */
 struct counter {
 	__u64 opened;

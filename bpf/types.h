@@ -248,16 +248,24 @@ enum forwarding {
 
 enum flow_state {
 	FLOW_FREE = 0,
-	FLOW_NEW = 1,         /* nothing has come back yet */
+	FLOW_NEW = 1,         /* nothing has come back yet; TCP: or the client did not take it up */
 	FLOW_ESTABLISHED = 2, /* packets both ways */
 	FLOW_CLOSING = 3,     /* TCP: FIN or RST was seen */
+};
+
+/* What has gone by of a flow. */
+enum flow_seen {
+	SEEN_CLIENT_FIN = 1,
+	SEEN_BACKEND_FIN = 2,
+	SEEN_FINS = 3, /* both */
+	SEEN_ANSWER = 4,
 };
 
 /* Seconds without a packet after which a flow is over. */
 enum flow_timeout {
 	TIMEOUT_NEW = 60,     /* FLOW_NEW */
 	TIMEOUT_UDP = 180,    /* FLOW_ESTABLISHED of UDP */
-	TIMEOUT_TCP = 7200,   /* FLOW_ESTABLISHED of TCP */
+	TIMEOUT_TCP = 86400,  /* FLOW_ESTABLISHED of TCP; far beyond a keepalive's two hours */
 	TIMEOUT_CLOSING = 10, /* FLOW_CLOSING */
 };
 
@@ -284,7 +292,7 @@ struct flow {
 	__u8 protocol;    /* IPPROTO_* */
 	__u8 state;       /* enum flow_state */
 	__u8 mode;        /* enum forwarding */
-	__u8 finished;    /* TCP: bit 0, the client sent FIN; bit 1, the backend did */
+	__u8 seen;        /* enum flow_seen */
 	__u64 used;       /* ns of CLOCK_MONOTONIC at the last packet, either way */
 	__u64 packets;
 	__u64 octets; /* of IP packets */
@@ -367,31 +375,6 @@ struct scratch {
 };
 
 #include "names.h"
-
-/* Why a socket call or a packet did not get through. */
-enum reason {
-	REASON_NONE = 0,
-	REASON_NO_BACKEND = 1,       /* refused: no usable backend anywhere */
-	REASON_NO_LOCAL_BACKEND = 2, /* dropped: Local policy, none on this node */
-	REASON_SOURCE_RANGE = 3,     /* dropped: the source is in none of the ranges */
-	REASON_NO_MEMORY = 4,        /* refused: no room for the socket's state */
-	REASON_NO_PORT = 5,          /* dropped: no port of this node is free towards the backend */
-	REASON_NO_ROUTE = 6,         /* dropped: this node knows no way there */
-	REASON_HOP_LIMIT = 7,        /* dropped: the packet has been through too many hops */
-	REASON_REWRITE = 8,          /* dropped: the kernel did not let the packet be rewritten */
-	REASON_TOO_BIG = 9,          /* dropped: longer than the way takes; the sender is told */
-	REASON_NOT_SERVED = 10,      /* dropped: handed over by a node for no service known here */
-	REASON_NO_SERVICE_PORT = 11, /* refused: the service at this cluster IP has no such port */
-	REASON_UNALLOCATED = 12,     /* dropped: an address of a ServiceCIDR that no service has */
-	REASON_ANSWER_LIMIT = 13, /* dropped in silence: more refusals a second than are answered */
-	REASON_FRAGMENT = 14,     /* dropped: a fragment that came before its packet's first one */
-	REASON_BANDWIDTH = 15,    /* dropped: a pod's queue at its bandwidth limit is full */
-	REASON_STRANGER = 16,     /* dropped: handed over for a service by no node of the cluster */
-};
-
-struct reason_count {
-	__u64 packets;
-};
 
 #include "limits.h"
 #include "seen.h"

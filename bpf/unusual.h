@@ -21,7 +21,8 @@ int lb_odd_in(struct __sk_buff *ctx)
 	struct odd odd = {};
 
 	if (is_tunnel(ctx)) {
-		tails.call(ctx, TAIL_UNWRAP);
+		if (may_be_ours(ctx))
+			tails.call(ctx, TAIL_UNWRAP);
 		return PACKET_NEXT;
 	}
 	if (!read_odd(ctx, &pkt, &odd))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* unwrap.h - takes packets that other nodes wrapped for backends of this one (tunnel.h), and
  * remembers whose answers go straight to the client. Only from nodes of the cluster: else anybody
- * could have a pod answer with an address of his choice. Reads: addresses, frontends. */
+ * could have a pod answer with an address of his choice. Reads: addresses, frontends, vips. */
 #ifndef TIDEGATE_UNWRAP_H
 #define TIDEGATE_UNWRAP_H
 
@@ -61,6 +61,23 @@ static __always_inline bool is_known(const struct addr *address, __u32 flags)
 	struct node_address *known = addresses.lookup((struct addr *)address);
 
 	return known && known->flags & flags;
+}
+
+/* Can what is in a wrapped packet be for a service? Networks of pods have tunnels between nodes, too
+ * (Calico's IPIP): what comes to this node's own address in them is for pods. Whatever else is
+ * wrapped for a pod's address is taken for ours. */
+static __always_inline bool may_be_ours(struct __sk_buff *ctx)
+{
+	struct backend outer = {};
+	struct addr inner = {};
+
+	if (!read_outer(ctx, &inner, &outer) || !is_known(&outer.address, ADDRESS_LOCAL))
+		return true;
+	if (is_v4(&inner) ? !load(ctx, ETH_HLEN + 20 + 16, &inner.word[3], 4)
+			  : !load(ctx, ETH_HLEN + 40 + 24, &inner, sizeof(inner)))
+		return false;
+	return is_known(&inner, ADDRESS_PEER | ADDRESS_NODE_PORT | ADDRESS_CLUSTER_IP) ||
+	       vips.lookup(&inner);
 }
 
 /* The frontend that a handed-over packet was sent to: any node's address is good for node ports. */

@@ -65,6 +65,19 @@ def _flags_in(document: Document, path: Path, command: click.Command) -> dict[st
         one = known.get(str(name).replace("_", "-"))
         if one is None or one.name is None:
             raise click.BadParameter(f"{path}: {name}: no such flag")
+        if value is None:  # a name and nothing else: as if it were not there
+            continue
         parts = value if isinstance(value, list) else [value]
-        values[one.name] = parts if one.multiple else ",".join(map(str, parts))
+        texts = [_as_typed(part, one.type) for part in parts]
+        values[one.name] = texts if one.multiple else ",".join(texts)
     return values
+
+
+def _as_typed(value: Any, kind: click.ParamType[Any]) -> str:
+    """As on the command line. YAML 1.1 has `on` and `off` for true and false."""
+    if isinstance(value, bool):
+        words = ("off", "on") if isinstance(kind, click.Choice) else ("false", "true")
+        return words[value]
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_as_typed(one, click.STRING)}" for name, one in value.items())
+    return str(value)

@@ -24,7 +24,7 @@ REASONS = {
     "bandwidth": "dropped: a pod's queue at its bandwidth limit is full",
     "stranger": "dropped: handed over for a service by no node of the cluster",
 }
-"""What each reason means, as bpf/types.h and the README say it."""
+"""What each reason means, as bpf/seen.h and the README say it."""
 
 
 def status_text(status: dict[str, Any]) -> str:

@@ -82,10 +82,10 @@ def test_its_requirements_are_those_that_check_looks_for() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    """The table of reasons is bpf/types.h's, and so is what `show drops` says."""
+    """The table of reasons is bpf/seen.h's, and so is what `show drops` says."""
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", TEXT.partition("**Reasons**")[2], re.MULTILINE)
     said = re.findall(
-        r"REASON_(\w+) = \d+,\s+/\* (.+) \*/", (REPOSITORY / "bpf/types.h").read_text()
+        r"REASON_(\w+) = \d+,\s+/\* (.+) \*/", (REPOSITORY / "bpf/seen.h").read_text()
     )
     assert rows == [(name.lower(), meaning) for name, meaning in said]
     assert rows == list(REASONS.items())

@@ -36,7 +36,7 @@ def _flow(client: str, number: int, service: int) -> Flow:
         protocol=6,
         state=FlowState.ESTABLISHED,
         mode=Forwarding.SNAT,
-        finished=0,
+        seen=0,
         used=time.monotonic_ns(),
         packets=10,
         octets=5000,

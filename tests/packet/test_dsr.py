@@ -213,6 +213,20 @@ def test_for_a_service_that_is_not_known_here(bench: Bench, net: Net, l4: Make) 
     play(bench, case)
 
 
+def test_a_tunnel_of_the_pods_network_passes(bench: Bench, net: Net, l4: Make) -> None:
+    """Between the nodes themselves, with packets of pods in it, as Calico has it: not ours."""
+    bench.give(offered(net, l4, net.here, forwarding=Way.DSR))
+    theirs, ours = (
+        given_back(net, inner, peer(net))
+        for inner in (l4(net.remote[0], 40000, net.local[0], 80), sent(net, l4))
+    )
+    for packet in (theirs, ours):
+        network(packet).dst = own(net)
+    play(bench, Case("of pods", None, Ether(bytes(_fresh(theirs)))))
+    ran = bench.run("lb_in", bytes(_fresh(ours)))  # for a backend on the node's own network
+    assert network(Ether(ran.packet)).src == net.client
+
+
 @pytest.mark.parametrize("offered_mss", [1460, 1300])
 def test_clients_are_asked_for_segments_that_fit(bench: Bench, net: Net, offered_mss: int) -> None:
     """The backend's SYN says at most what fits wrapped; a smaller wish stays."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
+import msgspec
 import pytest
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from bpf.layout import FlowState, Forwarding
+from bpf.layout import Flow, FlowSeen, FlowState, FlowTimeout, Forwarding, Row
 from lb.address import parse
 from tests.packet.bench import Bench
 from tests.packet.case import Case, Verdict, judged, play
@@ -139,6 +142,59 @@ def test_a_flow_counts_its_packets(bench: Bench, net: Net, l4: Make, *, local: b
 
 
 @pytest.mark.parametrize("local", [True, False], ids=["local", "SNAT"])
+def test_a_connection_stands_once_the_client_takes_it_up(
+    bench: Bench, net: Net, *, local: bool
+) -> None:
+    """Not by SYN-ACKs, which anybody gets in another's name; a datagram's answer is enough."""
+    bench.give(offered(net, tcp, net.here if local else net.there))
+    got = Ether(bench.run("lb_in", bytes(tcp(net.client, 40000, net.vip, 80))).packet)
+    for flags in ("SA", "SA", "S", "A"):
+        if flags == "SA":
+            bench.run("lb_out" if local else "lb_in", bytes(answer(got, flags=flags)))
+        else:
+            bench.run("lb_in", bytes(tcp(net.client, 40000, net.vip, 80, flags=flags)))
+        (flow,) = bench.flows()
+        assert flow.state == (FlowState.ESTABLISHED if flags == "A" else FlowState.NEW)
+
+
+def test_a_connection_outlives_its_silence(bench: Bench, net: Net) -> None:
+    """The server's keepalive still comes from the service.
+
+    A connection that came straight to the backend from the same port meanwhile begins anew, and
+    its packets stay as they are.
+    """
+    bench.give(offered(net, tcp, net.here))
+    got = Ether(bench.run("lb_in", bytes(tcp(net.client, 40000, net.vip, 80))).packet)
+    bench.run("lb_out", bytes(answer(got)))
+    bench.run("lb_in", bytes(tcp(net.client, 40000, net.vip, 80, flags="A")))
+    silence(bench, FlowTimeout.TCP + 1)
+    keepalive = answer(got, flags="A")
+    restored = tcp(net.vip, 80, net.client, 40000, flags="A")
+    play(bench, Case("keepalive", None, keepalive, Verdict.PASS, restored, program="lb_out"))
+    silence(bench, FlowTimeout.TCP + 1)
+    for flags in ("SA", "A"):
+        play(bench, Case(flags, None, answer(got, flags=flags), program="lb_out"))
+    assert bench.flows() == []
+
+
+def silence(bench: Bench, seconds: int) -> None:
+    """The one flow there is has been silent for so long."""
+    table = bench.table_of_flows
+    for at in range(table.capacity):
+        row = Row.unpack(table.read(at)[: Row.SIZE])
+        parts = range(0, len(row.flow), Flow.SIZE)
+        ways = [Flow.unpack(row.flow[i : i + Flow.SIZE]) for i in parts]
+        if any(way.state for way in ways):
+            # Before the machine was started, if need be: the programs count modulo 2^64.
+            used = (time.monotonic_ns() - seconds * 10**9) % 2**64
+            old = [msgspec.structs.replace(way, used=used) for way in ways]
+            raw = b"".join(way.pack() for way in old)
+            table.write(at, msgspec.structs.replace(row, flow=raw).pack())
+            return
+    raise AssertionError("no flow")
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["local", "SNAT"])
 @pytest.mark.parametrize("last", ["FA", "R"])
 def test_a_flow_ends(bench: Bench, net: Net, last: str, *, local: bool) -> None:
     """FIN of both sides, or RST of one: the flow is closing, and still carries packets."""
@@ -156,12 +212,12 @@ def test_a_flow_ends(bench: Bench, net: Net, last: str, *, local: bool) -> None:
     got = forth("S")
     back("SA")
     forth("A")
-    assert bench.flows()[0].finished == 0
+    assert bench.flows()[0].seen == FlowSeen.ANSWER
     forth(last)
     if last == "FA":
-        assert bench.flows()[0].finished == 1
+        assert bench.flows()[0].seen == FlowSeen.ANSWER | FlowSeen.CLIENT_FIN
         back("FA")
-        assert bench.flows()[0].finished == 3
+        assert bench.flows()[0].seen == FlowSeen.ANSWER | FlowSeen.FINS
     forth("A")
     (flow,) = bench.flows()
     assert flow.state == FlowState.CLOSING

@@ -76,7 +76,7 @@ def pods(net: Net, node: str) -> list[str]:
 STRANGER = Flow(
     client=b"s" * 16, frontend=b"f" * 16, backend=b"b" * 16, client_port=1, frontend_port=2,
     backend_port=3, port=0, service=0, id=0, generation=0, protocol=6,
-    state=FlowState.ESTABLISHED, mode=Forwarding.LOCAL, finished=0, used=0, packets=0, octets=0,
+    state=FlowState.ESTABLISHED, mode=Forwarding.LOCAL, seen=0, used=0, packets=0, octets=0,
 )  # fmt: skip
 
 
@@ -164,9 +164,10 @@ def others(net: Net, l4: Make) -> Iterator[Client]:
 SILENT = [
     # state, protocol, seconds without a packet; does it go before those who were silent for longer?
     (FlowState.CLOSING, 6, 11, True),
-    (FlowState.CLOSING, 6, 9, False),
+    (FlowState.CLOSING, 6, 9, True),
     (FlowState.NEW, 6, 61, True),
-    (FlowState.NEW, 17, 59, False),
+    (FlowState.NEW, 6, 1, True),
+    (FlowState.NEW, 17, 59, True),
     (FlowState.ESTABLISHED, 17, 181, True),
     (FlowState.ESTABLISHED, 17, 179, False),
     (FlowState.ESTABLISHED, 6, 3000, False),
@@ -182,7 +183,7 @@ def ago(seconds: int) -> int:
 def test_who_is_over_goes_first(  # noqa: PLR0917 - fixtures and columns
     bench: Bench, net: Net, l4: Make, state: FlowState, protocol: int, seconds: int, *, goes: bool
 ) -> None:
-    """A connection that closed, or has been silent for long enough; else the oldest of all."""
+    """What is over; else what closes, or what the client did not take up; else the oldest."""
     bench.give(offered(net, l4, *pods(net, "n1")))
     table = bench.table_of_flows
     old = msgspec.structs.replace(STRANGER, client=b"o" * 16, used=ago(3600))

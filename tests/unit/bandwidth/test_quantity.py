@@ -40,6 +40,8 @@ from bandwidth.annotations import bits
         ("9E99999", (1 << 63) - 1),
         ("9e-99999", 1),
         ("0e99999", 0),
+        ("0.0e9999999999999999999999", 0),  # a million digits take a second, and this for ever
+        ("-0E9999999999", 0),
         ("9999999P", (1 << 63) - 1),
     ],
 )

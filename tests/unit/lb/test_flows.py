@@ -32,7 +32,7 @@ def flow(client: str = "198.51.100.10", **changes: Any) -> Flow:
         "client": parse(client), "frontend": parse("192.0.2.1"), "backend": parse("10.244.1.5"),
         "client_port": 40000, "frontend_port": 30080, "backend_port": 8080, "port": 50000,
         "service": 1, "id": 7, "generation": 1, "protocol": Protocol.TCP,
-        "state": FlowState.ESTABLISHED, "mode": Forwarding.SNAT, "finished": 0, "used": NOW,
+        "state": FlowState.ESTABLISHED, "mode": Forwarding.SNAT, "seen": 0, "used": NOW,
         "packets": 10, "octets": 5000,
     }  # fmt: skip
     return Flow(**fields | changes)
@@ -61,7 +61,7 @@ FLOWS = st.builds(
     protocol=st.sampled_from([Protocol.TCP, Protocol.UDP]),
     state=st.sampled_from(FlowState),
     mode=st.sampled_from(Forwarding),
-    finished=st.integers(0, 3),
+    seen=st.integers(0, 3),
     used=st.integers(NOW - 10_000 * SECOND, NOW + SECOND),
     packets=st.integers(0, 2**64 - 1),
     octets=st.integers(0, 2**64 - 1),
@@ -101,7 +101,7 @@ def test_rows_are_sorted_and_whole(flows: list[Flow]) -> None:
 TIMES = [
     # protocol, state, seconds
     (Protocol.TCP, FlowState.NEW, 60),
-    (Protocol.TCP, FlowState.ESTABLISHED, 7200),
+    (Protocol.TCP, FlowState.ESTABLISHED, 86400),
     (Protocol.TCP, FlowState.CLOSING, 10),
     (Protocol.UDP, FlowState.NEW, 60),
     (Protocol.UDP, FlowState.ESTABLISHED, 180),

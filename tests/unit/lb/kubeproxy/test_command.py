@@ -90,6 +90,16 @@ def test_a_file_of_flags(tmp_path: Path) -> None:
     assert found["nftables"]["masqueradeAll"] is True
 
 
+def test_words_that_yaml_takes_for_others(tmp_path: Path) -> None:
+    """`on` and `off` are flags' words, a mapping is a list of pairs, nothing is no value."""
+    path = tmp_path / "tidegate.yaml"
+    path.write_text(
+        "xdp: off\nbandwidth: on\npod-bbr: off\ndevices:\nfeature-gates: {AllAlpha: true}\n"
+    )
+    found = written(tmp_path, f"--config={path}", name="tidegate")
+    assert found["featureGates"] == {"AllAlpha": True}
+
+
 @pytest.mark.parametrize(
     ("args", "text", "is_on"),
     [
@@ -127,6 +137,7 @@ def test_host_ports(
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [
+        ("xdp: on", "tidegate", "'on' is not one of 'auto', 'native', 'generic', 'off'"),
         ("nope: 1", "tidegate", "nope: no such flag"),
         ("[a]", "tidegate", "not a mapping of flags to values"),
         ("mode: [", "tidegate", "line "),
