@@ -19,6 +19,7 @@ from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.tails import any_tails
 from bpf.texts import SOCK, XDP
+from lb import tunnels
 from lb.address import Address, Family, family, show
 from lb.api import Server
 from lb.builds import of_pods, of_uplinks
@@ -105,7 +106,8 @@ class Agent:
         reconciler.placer.begin_generations(int(time.time()) & 0x7FFFFFFF)
         path = self._pins.find_map("connected")
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
-        identity = Identity(self._pins.open_array("node"), netns.cookie())
+        self._identity = identity = Identity(self._pins.open_array("node"), netns.cookie())
+        identity.reach(tunnels.present(netlink.addresses()))
         identity.update(settings.node_ips, reconciler.frontends.node_ports)
         cidrs = Cidrs(self._pins.open_hash("cidrs"))
         self.controller = Controller(
@@ -246,8 +248,12 @@ class Agent:
         attach(GUARD, programs, self._pins.links, self._settings.cgroup)
 
     def _look_at_devices(self) -> None:
-        held = [(Address(one.address), one.device) for one in netlink.addresses()]
+        addresses = netlink.addresses()
+        held = [(Address(one.address), one.device) for one in addresses]
         default = netlink.default_devices()
+        through = tunnels.present(addresses)
+        self._identity.reach(through)
+        self._devices.reach(one.device for one in through.values())
         self.controller.devices(held, default)
         self._bandwidth.follow(default)
         if self._follow_devices(default):
