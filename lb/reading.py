@@ -18,6 +18,9 @@ KUBE_PROXY = "kube-proxy"
 DOCUMENT, WHERE = "lb.reading.document", "lb.reading.where"
 """Keys of a context's `meta`: the KubeProxyConfiguration; the path of the file."""
 
+_NEGATED = {"--no-host-ports": "--host-ports=false"}
+"""Not options of their own, for of two for one value click would not let the last one win."""
+
 
 class Command(click.Command):
     """Takes flags as Go's pflag does, too: `-v=2` and `--masquerade_all`."""
@@ -32,7 +35,8 @@ def _as_click_has_it(argument: str) -> str:
         return f"-{argument}"
     if argument.startswith("--"):
         name, equals, value = argument.partition("=")
-        return name.replace("_", "-") + equals + value
+        written = name.replace("_", "-") + equals + value
+        return _NEGATED.get(written, written)
     return argument
 
 

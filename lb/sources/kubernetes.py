@@ -74,7 +74,7 @@ ALL_NODES = Resource("nodes", "/api/v1/nodes", "v1", "Node", {})
 
 
 def own_pods(node: str) -> Resource:
-    """The pods of that node: for their bandwidth limits."""
+    """The pods of that node: for bandwidth limits, host ports and names."""
     return Resource("pods", "/api/v1/pods", "v1", "Pod", {"fieldSelector": f"spec.nodeName={node}"})
 
 
