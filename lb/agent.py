@@ -77,9 +77,12 @@ class Agent:
         self._api = api
         self._events = Recorder(None if api is None else api.send, os.uname().nodename)
         self._failed: TidegateError | None = None
+        self._handover: Any = None
         self._pins = ground.pins
         self._guard_waits = self._attached = False
         self._conntrack = feature(settings.conntrack, set_conntrack(settings.conntrack))
+        if ground.pins_note:
+            log.warning("%s", ground.pins_note)
         note = reserve(settings.bpffs)
         if note:
             log.warning("%s", note)
@@ -304,10 +307,11 @@ class Agent:
         self._reaper.give(Work(everywhere=True))
         self._healer.start()
         if self._settings.takes_over:
-            from lb import takeover  # noqa: PLC0415 - loads much of netlink, once
+            from lb.handover import Handover  # noqa: PLC0415 - loads much of netlink
 
-            arguments = (self.controller.answers, self._stop)
-            threading.Thread(target=takeover.watch, args=arguments, daemon=True).start()
+            told = self.controller.note
+            self._handover = Handover(self.controller.answers, self._stop, told)
+            self._handover.start()
         path = os.environ.get("NOTIFY_SOCKET")
         if path:
             address = "\0" + path[1:] if path.startswith("@") else path
@@ -365,6 +369,8 @@ class Agent:
             "bandwidth": self._bandwidth.feature(),
             **self._bandwidth.bbr.feature(),
             **self._conntrack,
+            "pins": _feature(self._ground.pins_note),
+            **({} if self._handover is None else {"take-over": self._handover.feature()}),
         }
 
     def _hooks(self) -> dict[str, bool]:
@@ -379,3 +385,7 @@ class Agent:
         lines = differences(self.controller, self._parts)
         lines += [f"{name} is detached" for name, there in self._hooks().items() if not there]
         return {"good": not lines, "differences": lines}
+
+
+def _feature(fault: str) -> dict[str, str]:
+    return {"state": "degraded", "reason": fault} if fault else {"state": "on"}

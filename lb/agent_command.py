@@ -47,6 +47,7 @@ from lb.options import (
 )
 from lb.reading import DOCUMENT, WHERE, Command, from_file
 from lb.tables import SIZES
+from lb.unforeseen import Guard
 
 _PATH = click.Path(path_type=Path)
 
@@ -351,6 +352,7 @@ def _host_ports(flags: Mapping[str, Any]) -> bool:
 
 
 def _serve(settings: Settings, watched: Path | None) -> None:
+    guard = Guard()
     # Each of these imports takes a while; the compiler, and then the source, work meanwhile.
     ground = Ground(settings)
     source, stop = _source(settings), threading.Event()
@@ -358,6 +360,7 @@ def _serve(settings: Settings, watched: Path | None) -> None:
     from lb.agent import Agent  # noqa: PLC0415 - netlink, only where needed
 
     agent = Agent(settings, ground, letterbox, stop, api=getattr(source, "api", None))
+    guard.lead_to(agent.fail)
     if watched is not None:
         from lb.rewritten import end_when_rewritten  # noqa: PLC0415
 

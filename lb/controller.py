@@ -282,7 +282,8 @@ class Controller:
         self._known = held if held is not None else self._known
         node = self.store.node
         zone = node.zone if node else ""
-        here = replace(self.here, zone=zone, addresses=self._primary())
+        knows_nodes = self.settings.manifests is not None or self.store.has_all_nodes
+        here = replace(self.here, zone=zone, addresses=self._primary(), knows_nodes=knows_nodes)
         before, self.error = self.error, ""
         try:
             addresses = [address for address, _ in self._known]

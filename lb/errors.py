@@ -5,7 +5,8 @@
     │   └── BadAddress       text that is no IP address or prefix
     ├── MapFull              a kernel map has no room; names the flag to raise
     ├── KernelRefused        the kernel said no: errno and the call that was made
-    └── AgentUnreachable     nobody answers on the agent's socket
+    ├── AgentUnreachable     nobody answers on the agent's socket
+    └── Unforeseen           a thread of the agent ended by a bug
 
 The command line prints the text of a `TidegateError` and exits with `status`; anything
 else is a bug and keeps its traceback.
@@ -36,3 +37,7 @@ class KernelRefused(TidegateError):
 
 class AgentUnreachable(TidegateError):
     """No agent answers on its socket."""
+
+
+class Unforeseen(TidegateError):
+    """A thread met what nobody foresaw; the text names it, the exception and where it came from."""

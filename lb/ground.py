@@ -18,7 +18,7 @@ from bpf.module import CompileError
 from bpf.pins import Pins, mount
 from bpf.probe import has_set_retval
 from bpf.texts import LB, POD, SOCK, XDP
-from lb import builds
+from lb import builds, fleeting
 from lb.config import Settings
 from lb.errors import BadInput, KernelRefused
 
@@ -38,7 +38,7 @@ class Ground:
         gc.set_threshold(*COLLECT_EVERY)
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-        self._lock = _locked(settings.bpffs)
+        self._lock, self.pins_note = _locked(settings.bpffs)
         self._alone = alone_on_devices(
             "another agent serves this network namespace, with another --bpffs: stop it first, or "
             "give this one a namespace of its own"
@@ -66,13 +66,23 @@ class Ground:
             raise KernelRefused(f"programs: {error}; see tidegate check") from error
 
 
-def _locked(folder: Path) -> int:
-    """Makes the folder, and holds a lock on it for as long as the process lives."""
+def _locked(folder: Path) -> tuple[int, str]:
+    """Makes the folder, and holds a lock on it for as long as the process lives.
+
+    And what is wrong with the mount, if anything.
+    """
     try:
-        mount(folder)
-        return exclusive(folder, "another agent runs on it")
+        note = _FLEETING.format(folder) if mount(folder) and fleeting.goes_with_us(folder) else ""
+        return exclusive(folder, "another agent runs on it"), note
     except OSError as error:
         raise KernelRefused(f"--bpffs {folder}: {error.strerror or error}") from error
+
+
+_FLEETING = (
+    "the bpffs of {} is mounted for this container alone and goes with it, and so does the data "
+    "path: mount one on the node (mount -t bpf bpf /sys/fs/bpf) and restart this pod, or give the "
+    "volume mountPropagation Bidirectional"
+)
 
 
 def alone_on_devices(otherwise: str) -> socket.socket:

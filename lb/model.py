@@ -299,8 +299,11 @@ class Change(NamedTuple):
     refused: tuple[Refused, ...] = ()
 
 
+ALL_NODES = Change(Key(Kind.NODE, "", ""), None)
+"""Says that a source has delivered every Node: until then no backend's node is known to know this
+one, so none is handed a packet to answer itself."""
 ALL_PODS = Change(Key(Kind.POD, "", ""), None)
 """Says that an API server has delivered every pod of this node: until then no limit and no host
 port may go.
 
-To all others it is the end of an object that never was."""
+To all others each of these is the end of an object that never was."""

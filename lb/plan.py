@@ -62,6 +62,8 @@ class Here(msgspec.Struct, frozen=True):
     """How a backend of another node is reached, where the service does not say."""
     dispatch: Dispatch = Dispatch.IPIP
     """How DSR tells its node what was asked, where the service does not say."""
+    knows_nodes: bool = True
+    """Without all nodes' addresses there is no DSR: SNAT serves meanwhile."""
 
 
 class Frontend(NamedTuple):
@@ -182,7 +184,11 @@ def _weighed(
 def _way(service: Service, protocol: Protocol, here: Here) -> int:
     """Flags (`FrontendFlag`) of how its backends of other nodes are reached."""
     way = service.forwarding or here.forwarding
-    if way is Way.SNAT or (way is Way.HYBRID and protocol is not Protocol.TCP):
+    if (
+        not here.knows_nodes
+        or way is Way.SNAT
+        or (way is Way.HYBRID and protocol is not Protocol.TCP)
+    ):
         return 0
     is_opt = (service.dispatch or here.dispatch) is Dispatch.OPT
     return FrontendFlag.DSR | (FrontendFlag.OPT if is_opt else 0)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from lb import hostports
 from lb.address import Address, Family, Prefix, family
 from lb.model import (
+    ALL_NODES,
     ALL_PODS,
     Change,
     EndpointSlice,
@@ -36,7 +37,7 @@ from lb.pods import Pods
 class Touched(NamedTuple):
     """What has to be planned again; a pod with host ports counts as a service.
 
-    `node`: the own Node changed, which touches everything.
+    `node`: the own Node changed, or all others are known now, which touches everything.
 
     `peers`: addresses of other nodes did, which touches no service.
 
@@ -75,6 +76,8 @@ class Store:
         self._pods = Pods(node_name, host_ports=host_ports, weights=pod_weights)
         self.has_all_pods = False
         """An API server has said that every pod of this node is known."""
+        self.has_all_nodes = False
+        """The same of every Node."""
         self.seen = dict.fromkeys(Kind, 0)
         """How many changes came of each kind, whatever was in them."""
         self._service_cidrs: dict[str, tuple[Prefix, ...]] = {}
@@ -100,7 +103,7 @@ class Store:
                 case Kind.SLICE:
                     self._slice(change, touched)
                 case Kind.NODE:
-                    node_changed |= self._own_node(change)
+                    node_changed |= self._own_node(change) or self._all_nodes(change)
                     peers_changed |= self._peer(change)
                 case Kind.SERVICE_CIDR:
                     cidrs_changed |= self._service_cidr(change)
@@ -259,3 +262,9 @@ class Store:
         changed = self.node != change.value
         self.node = change.value
         return changed
+
+    def _all_nodes(self, change: Change) -> bool:
+        """True: that every Node is known is news."""
+        is_news = change == ALL_NODES and not self.has_all_nodes
+        self.has_all_nodes |= is_news
+        return is_news

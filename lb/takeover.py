@@ -10,7 +10,7 @@ ours takes its place in the same transaction, until `tidegate cleanup`.
 Connections through IPVS need its virtual servers, and the device that holds their addresses: those
 go last, when no connection is left, or after some minutes.
 
-Not for a kube-proxy that still runs: it would put everything back.
+Not for a kube-proxy that still runs, which would put everything back: `lb.handover` says when.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bpf import netfilter
@@ -45,19 +45,16 @@ _NFT = ("iptables-nft", "ip6tables-nft")
 
 IDLE_SECONDS, LOOK_SECONDS = 300.0, 2.0
 """The longest wait for the last connection through IPVS, and the pause between two looks."""
-REST_SECONDS = 2.0
-"""Whoever was in the midst of a connect when our programs came still sends its first packet to the
-service, and needs kube-proxy's rules once more."""
 Serves = Callable[[int, bytes, int], bool]
 """Is there a frontend of ours at protocol, address and port?"""
 
 
 def take_over(serves: Serves) -> list[str]:
     """Remove everything; a line for each thing that went. What cannot be removed is logged."""
-    return [*_rules(serves), *_tried(_virtual_servers)]
+    return [*remove_rules(serves), *remove_servers()]
 
 
-def _rules(serves: Serves) -> list[str]:
+def remove_rules(serves: Serves) -> list[str]:
     """All but what connections still need."""
     removed = [line for step in (_nftables, _iptables, _sets) for line in _tried(step)]
     return [*removed, *(_flows(serves) if removed else ())]
@@ -71,39 +68,30 @@ def _tried(step: Callable[[], list[str]]) -> list[str]:
         return []
 
 
-def is_back() -> bool:
-    """Are there rules of kube-proxy's? After a take-over that means that it still runs."""
+def remove_servers() -> list[str]:
+    """The virtual servers of IPVS, once `wait_for_servers` says so; a line for each."""
+    return _tried(_virtual_servers)
+
+
+def traces() -> bool:
+    """Does anything look like kube-proxy's? A cheap look, which other's chains may deceive.
+
+    Raises KernelRefused, OSError.
+    """
     if any(name == TABLE for _, name in _nft_tables()) or _has_device():
         return True
-    return any(removal(_run([f"{program}-save"])) for program in _programs())
+    # One short chain: with all of them there may be a hundred thousand rules.
+    return any(_has_chain(program, "nat", "KUBE-POSTROUTING") for program in _programs())
 
 
-def watch(serves: Serves, stop: threading.Event, *, seconds: float = 60.0) -> None:
-    """Take over, and look once more after a while. For a thread of its own; raises nothing."""
-    if stop.wait(REST_SECONDS):
-        return
-    _say(_rules(serves))
-    if not _idle(stop):
-        return  # the next agent goes on from here
-    _say(_tried(_virtual_servers))
-    if stop.wait(seconds):
-        return
-    try:
-        if is_back():
-            log.error(
-                "kube-proxy still runs on this node, or something like it: its rules are there; "
-                "stop it, or give --kube-proxy-rules keep"
-            )
-    except (KernelRefused, OSError) as error:
-        log.warning("could not look for kube-proxy's rules: %s", error)
+def _has_chain(program: str, table: str, chain: str) -> bool:
+    if program in _LEGACY and table not in _LEGACY[program].read_text().split():
+        return False  # to ask for a table makes it
+    asked = [program, "-w", "10", "-t", table, "-S", chain]
+    return not subprocess.run(asked, capture_output=True, check=False).returncode  # noqa: S603
 
 
-def _say(lines: Iterable[str]) -> None:
-    for line in lines:
-        log.info("kube-proxy left this, and it is gone now: %s", line)
-
-
-def _idle(stop: threading.Event) -> bool:
+def wait_for_servers(stop: threading.Event) -> bool:
     """Waits for the connections through IPVS; False: told to stop before that."""
     deadline, is_told = time.monotonic() + IDLE_SECONDS, False
     while _has_device() and time.monotonic() < deadline:

@@ -30,6 +30,7 @@ from lb.looking import rows
 SHOWN = ("services", "backends", "flows", "affinity", "limits", "drops", "maps")
 _LIBRARIES = ("click", "kubernetes", "msgspec", "prometheus-client", "pyroute2", "pyyaml", "rich")
 _LOG_LINES = 5000
+_IN_A_POD = "The log of an agent in a pod: kubectl logs --namespace kube-system POD\n"
 
 _SECRETS = (
     re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|\Z)", re.DOTALL),
@@ -147,7 +148,8 @@ def log_of(log: Path | None) -> str:
     """The end of the agent's log: of a file, or of the service manager's journal."""
     if log is not None:
         return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:]) + "\n"
-    return _run("journalctl", "--unit=tidegate", f"--lines={_LOG_LINES}", "--no-pager")
+    said = _run("journalctl", "--quiet", "--unit=tidegate", f"--lines={_LOG_LINES}", "--no-pager")
+    return f"{said}\n{_IN_A_POD}"
 
 
 def network() -> str:
@@ -160,5 +162,8 @@ def network() -> str:
 
 
 def _run(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"could not be had: {error}\n"
     return done.stdout + done.stderr

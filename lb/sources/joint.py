@@ -44,6 +44,17 @@ class Gate:
         if not self._wished:
             self._pass()
 
+    def need(self, name: str) -> None:
+        """Wait for that list, too, unless all that was needed so far is there."""
+        with self._lock:
+            if self._needed:
+                self._needed.add(name)
+
+    @property
+    def has_passed(self) -> bool:
+        """Is `synced` said?"""
+        return self._passed
+
     def close(self) -> None:
         """Say nothing from here on."""
         with self._lock:

@@ -1,5 +1,8 @@
 """A Kubernetes API server as a source: Services, EndpointSlices and the own Node.
 
+The other Nodes are followed if the node's own setting asks for it, or from the first service on
+that does: five thousand nodes that all watch each other are not for nothing.
+
 The only importer of the `kubernetes` package, which is asked for configuration, credentials and
 TLS and nothing else: objects are never its models. Which objects are asked for, by which
 selectors, is kube-proxy's choice. Each resource is followed by one thread, a `Reflector`.
@@ -11,7 +14,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -23,10 +26,10 @@ import yaml
 
 from bpf.slim import later, slim
 from lb.errors import BadInput
-from lb.model import ALL_PODS, Refused
+from lb.model import ALL_NODES, ALL_PODS, Change, Refused, Service, Way
 from lb.sources import Asked, Inbox, feed
 from lb.sources.joint import Faring, Gate
-from lb.sources.reflector import Failed, Listener, Reflector, Resource, Timing
+from lb.sources.reflector import MISSING, Failed, Listener, Reflector, Resource, Timing
 from lb.sources.stream import TRANSPORT, Stream, explain, is_of_tls, one_line
 
 slim("kubernetes")
@@ -70,12 +73,20 @@ def own_node(name: str) -> Resource:
     return Resource("node", "/api/v1/nodes", "v1", "Node", selectors)
 
 
-ALL_NODES = Resource("nodes", "/api/v1/nodes", "v1", "Node", {})
+OTHERS = "nodes"
+_HIDDEN = tuple(f"{code} " for code in MISSING)
 
 
-def own_pods(node: str) -> Resource:
+def other_nodes(name: str) -> Resource:
+    """All Nodes but that one: for DSR, whose packets are taken from nodes of the cluster alone."""
+    selectors = {"fieldSelector": f"metadata.name!={name}"}
+    return Resource(OTHERS, "/api/v1/nodes", "v1", "Node", selectors)
+
+
+def own_pods(node: str, *, may_be_missing: bool) -> Resource:
     """The pods of that node: for bandwidth limits, host ports and names."""
-    return Resource("pods", "/api/v1/pods", "v1", "Pod", {"fieldSelector": f"spec.nodeName={node}"})
+    selectors = {"fieldSelector": f"spec.nodeName={node}"}
+    return Resource("pods", "/api/v1/pods", "v1", "Pod", selectors, may_be_missing=may_be_missing)
 
 
 class KubernetesSource:
@@ -94,53 +105,111 @@ class KubernetesSource:
     ) -> None:
         self._timing = timing or Timing()
         self._access = self.api = Access(kubeconfig, master, self._timing)
-        self._node = ALL_NODES if all_nodes else own_node(node_name)
-        self._all_nodes = (ALL_NODES.name,) if all_nodes else ()
-        self._pods = (own_pods(node_name),) if pods else ()
-        self._needs_pods = host_ports
+        self._node = own_node(node_name)
+        self._others = other_nodes(node_name)
+        self._all_nodes = all_nodes
+        # kube-proxy's own account may not read pods: there are no limits then.
+        self._pods = (own_pods(node_name, may_be_missing=not host_ports),) if pods else ()
 
     def run(self, inbox: Inbox, stop: Event) -> None:
         """Deliver until `stop` is set."""
-        faring = Faring(inbox, "kubernetes", self._access.location)
-        gate = Gate(
-            inbox,
-            # Without the other nodes, packets that they hand over would be turned away.
-            needed=(SERVICES.name, SLICES.name, *self._all_nodes),
-            wished=(self._node.name, SERVICE_CIDRS.name),
-            patience=self._timing.node,
-        )
-        running: list[tuple[Reflector, threading.Thread]] = []
-        for resource in (self._node, SERVICE_CIDRS, SERVICES, SLICES, *self._pods):
-            name = resource.name
-            listener = Listener(
-                inbox.changed,
-                partial(_listed, inbox, gate, name),
-                partial(self._tell, faring, name),
-            )
-            reflector = Reflector(resource, self._access, listener, self._timing)
-            thread = threading.Thread(target=reflector.run, name=name, daemon=True)
-            thread.start()
-            running.append((reflector, thread))
+        following = _Following(self._access, self._timing, inbox, self._node.name)
+        for resource in (self._node, SERVICE_CIDRS, *self._pods):
+            following.begin(resource, inbox.changed)
+        if self._all_nodes:
+            following.begin_others(self._others, required=True)
+        following.begin(SLICES, inbox.changed)
+        following.begin(SERVICES, partial(self._services, following, inbox))
         stop.wait()
-        gate.close()
-        for reflector, _ in running:
+        following.end()
+
+    def _services(self, following: _Following, inbox: Inbox, changes: Sequence[Change]) -> None:
+        """In the thread of the services alone."""
+        if not self._all_nodes and any(map(_asks_for_dsr, changes)):
+            self._all_nodes = True
+            log.info("a service asks for direct server return: all nodes are followed from now on")
+            following.begin_others(self._others, required=False)
+        inbox.changed(changes)
+
+
+def _asks_for_dsr(change: Change) -> bool:
+    return isinstance(change.value, Service) and change.value.forwarding not in {None, Way.SNAT}
+
+
+class _Following:
+    """The reflectors of one source, a thread each, and what they say together."""
+
+    def __init__(self, access: Access, timing: Timing, inbox: Inbox, wished: str) -> None:
+        self._access, self._timing, self._inbox = access, timing, inbox
+        self._faring = Faring(inbox, "kubernetes", access.location)
+        self._gate = Gate(
+            inbox,
+            needed=(SERVICES.name, SLICES.name),
+            wished=(wished, SERVICE_CIDRS.name),
+            patience=timing.node,
+        )
+        self._running: list[tuple[Reflector, threading.Thread]] = []
+
+    def begin(
+        self,
+        resource: Resource,
+        changed: Callable[[Sequence[Change]], None],
+        fares: Callable[[str, str, tuple[Refused, ...]], None] | None = None,
+    ) -> None:
+        """Follow one kind, too."""
+        name = resource.name
+        listener = Listener(
+            changed,
+            partial(self._listed, name),
+            partial(fares or self._faring.tell, name),
+            partial(self._missing, name),
+        )
+        reflector = Reflector(resource, self._access, listener, self._timing)
+        thread = threading.Thread(target=reflector.run, name=name, daemon=True)
+        thread.start()
+        self._running.append((reflector, thread))
+
+    def begin_others(self, resource: Resource, *, required: bool) -> None:
+        """Without the other nodes, packets that they hand over would be turned away.
+
+        Unless `required`, a server that does not show them keeps nothing waiting: SNAT serves.
+        """
+        self._gate.need(OTHERS)
+        self.begin(resource, self._inbox.changed, None if required else self._others_fare)
+
+    def end(self) -> None:
+        """Stop all."""
+        self._gate.close()
+        for reflector, _ in self._running:
             reflector.stop()
-        for _, thread in running:
+        for _, thread in self._running:
             thread.join(1.0)  # longer only while it connects, which nothing interrupts
 
-    def _tell(self, faring: Faring, name: str, error: str, problems: tuple[Refused, ...]) -> None:
-        """An account without the right to read pods is kube-proxy's own: there are no limits then.
+    def _listed(self, name: str) -> None:
+        if name == "pods":
+            self._inbox.changed([ALL_PODS])
+        if name == OTHERS:
+            self._know_nodes()
+        self._gate.listed(name)
 
-        Who asked for host ports is told.
-        """
-        usual = name == "pods" and not self._needs_pods and error.startswith("403 ")
-        faring.tell(name, "" if usual else error, problems)
+    def _know_nodes(self) -> None:
+        """Whoever serves already lets the other nodes hear of the same service first."""
+        if not self._gate.has_passed:
+            self._inbox.changed([ALL_NODES])
+            return
+        later = threading.Timer(self._timing.peers, self._inbox.changed, ([ALL_NODES],))
+        later.daemon = True
+        later.start()
 
+    def _others_fare(self, name: str, error: str, problems: tuple[Refused, ...]) -> None:
+        self._faring.tell(name, error, problems)
+        if error.startswith(_HIDDEN):
+            self._gate.listed(name)
 
-def _listed(inbox: Inbox, gate: Gate, name: str) -> None:
-    if name == "pods":
-        inbox.changed([ALL_PODS])
-    gate.listed(name)
+    def _missing(self, name: str) -> None:
+        """No fault, and nothing waits for it."""
+        self._faring.tell(name, "", ())
+        self._gate.listed(name)
 
 
 class Access:

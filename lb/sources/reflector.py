@@ -33,8 +33,6 @@ SHORT_SECONDS = 1.0
 
 MISSING = (403, 404)
 """How a server answers for a kind that it does not serve to us."""
-MISSING_SECONDS = 300.0
-"""Until it is asked again."""
 
 
 class Timing(NamedTuple):
@@ -50,6 +48,10 @@ class Timing(NamedTuple):
     """Shortest and longest turn of a watch, so that not all nodes ask anew at once."""
     node: float = 1.0
     """That the first full state waits for the own Node, once all else is there."""
+    missing: float = 300.0
+    """Until a kind is asked for again that the server does not serve to us."""
+    peers: float = 5.0
+    """From all nodes being known here until it is said: the others learn of this one, too."""
 
 
 class Failed(Exception):
@@ -101,11 +103,15 @@ class Resource(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """Whom a reflector tells: of changes, of a complete list, and of how it fares."""
+    """Whom a reflector tells: of changes, of a complete list, and of how it fares.
+
+    `missing` is told in place of `fares` of a kind that `may_be_missing`.
+    """
 
     changed: Callable[[Sequence[Change]], None]
     listed: Callable[[], None]
     fares: Callable[[str, tuple[Refused, ...]], None]
+    missing: Callable[[], None] = lambda: None
 
 
 class Reflector:
@@ -119,6 +125,7 @@ class Reflector:
         self._feed = feed.Feed(resource.version, resource.kind)
         self._optional = resource.optional
         self._failures = 0
+        self._missing = ""
         self._stop = Event()
         self._answer: Answer | None = None
 
@@ -214,10 +221,11 @@ class Reflector:
             self._optional = {}
             return 0.0
         if listing and error.code in MISSING and self._resource.may_be_missing:
-            log.info("%s: not served here: %s", self._resource.name, error)
-            self._listener.listed()
-            self._fares("")
-            return MISSING_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
+            if str(error) != self._missing:
+                log.info("%s: not served here: %s", self._resource.name, error)
+                self._missing = str(error)
+            self._listener.missing()
+            return self._timing.missing * random.uniform(0.5, 1.5)  # noqa: S311
         if error.code in STALE:
             self._feed.version = ""
         if error.code == GONE:

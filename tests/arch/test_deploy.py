@@ -127,6 +127,27 @@ def test_rights_are_kube_proxys_and_pods_only_where_needed() -> None:
     assert ports["ClusterRole", "tidegate-pods"]["rules"] == rules
 
 
+def test_pins_outlive_the_pod() -> None:
+    """A bpffs that the privileged container mounts reaches the node, and from there the agent."""
+    spec = pod()
+    (init,), (agent_container,) = spec["initContainers"], spec["containers"]
+    assert init["securityContext"]["privileged"]
+    ways = [
+        one["mountPropagation"]
+        for container in (init, agent_container)
+        for one in container["volumeMounts"]
+        if one["name"] == "bpffs"
+    ]
+    assert ways == ["Bidirectional", "HostToContainer"]
+
+
+@pytest.mark.parametrize("given", [None, {"seLinuxOptions": None}], ids=["default", "none"])
+def test_selinux(given: dict[str, Any] | None) -> None:
+    """By default the type that may use BPF; none where the operator says so."""
+    options = pod(given)["securityContext"].get("seLinuxOptions")
+    assert options == ({"type": "spc_t", "level": "s0"} if given is None else None)
+
+
 def test_the_kubeadm_patch_fits_its_daemonset() -> None:
     """It names kubeadm's container, and mounts what it adds."""
     patch = yaml.safe_load((TOP / "deploy" / "kubernetes" / "kubeadm-patch.yaml").read_text())

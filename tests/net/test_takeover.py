@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -184,6 +186,45 @@ def test_no_connection_meets_a_gap(world: World, kind: str) -> None:
         world.agents.clear()
     assert rules(world) == only_theirs
     flushed(world)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kube_proxy_still_runs(world: World, tmp_path: Path, kind: str) -> None:
+    """Its rules stay, and the status says so; they go once it has ended. No connection fails."""
+    if kind != "nftables" and not shutil.which(f"{kind}-restore"):
+        pytest.skip(f"needs {kind}-restore")
+    flushed(world)
+    proxied(world, kind)
+    program = tmp_path / "kube-proxy"
+    shutil.copy(shutil.which("sleep") or "", program)
+    kube_proxy = world.node.spawn(str(program), "600")
+    before = rules(world)
+    new = {family: asking(world, NEW_CONNECTIONS, getattr(VIP, family)) for family in FAMILIES}
+    agent = world.node.agent(world.manifests.directory, "--kube-proxy-rules", "remove")
+
+    def taking_over() -> dict[str, str]:
+        found: dict[str, str] = agent.status()["features"].get("take-over", {})
+        return found
+
+    try:
+        until(lambda: taking_over().get("state") == "degraded", "kube-proxy noticed", timeout=15)
+        assert f"(process {kube_proxy.pid})" in taking_over()["reason"]
+        assert not agent.status()["healthy"]
+        assert rules(world) == before
+        kube_proxy.end(signal.SIGKILL)
+        until(lambda: SAID in agent.log, "take-over", timeout=15)
+        until(lambda: taking_over() == {"state": "on"}, "all well", timeout=5)
+        assert "KUBE-SERVICES" not in rules(world)
+        assert "kube-proxy" not in rules(world)
+        for process in new.values():
+            said = answers(process)
+            assert said["failed"] == []
+            assert set(said["seen"]) == {"web-0", "web-1"}
+    finally:
+        kube_proxy.end(signal.SIGKILL)
+        agent.stop()
+        agent.tidegate("cleanup")
+        flushed(world)
 
 
 def test_without_being_asked_files_take_nothing(world: World) -> None:

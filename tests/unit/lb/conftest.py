@@ -14,7 +14,9 @@ from lb.sources.kubernetes import KubernetesSource
 from lb.sources.reflector import Timing
 from tests.bed.apiserver import ApiServer
 
-QUICK = Timing(first_pause=0.02, longest_pause=0.1, connect=2.0, answer=2.0, node=0.2)
+QUICK = Timing(
+    first_pause=0.02, longest_pause=0.1, connect=2.0, answer=2.0, node=0.2, missing=0.1, peers=0.1
+)
 PATIENCE = 5.0
 
 
@@ -96,13 +98,14 @@ def start(api: ApiServer, tmp_path: Path) -> Iterator[Start]:
         synced: bool = True,
         pods: bool = False,
         host_ports: bool = False,
+        all_nodes: bool = False,
         authority: Path | None = None,
         **user: str,
     ) -> Recorder:
         path = api.kubeconfig(tmp_path / "kubeconfig", authority=authority, **user)
         source = KubernetesSource(
             kubeconfig=str(path), master="", node_name="n1", timing=timing, pods=pods,
-            host_ports=host_ports,
+            host_ports=host_ports, all_nodes=all_nodes,
         )  # fmt: skip
         inbox, stop = Recorder(), threading.Event()
         thread = threading.Thread(target=source.run, args=(inbox, stop))

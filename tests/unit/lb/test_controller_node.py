@@ -7,10 +7,10 @@ import logging
 import msgspec
 import pytest
 
-from bpf.layout import AddressFlag, NodeAddress
+from bpf.layout import AddressFlag, FrontendFlag, NodeAddress
 from lb.address import parse, parse_prefix
 from lb.local import Detection, Mode
-from lb.model import Change, Key, Kind, Node
+from lb.model import ALL_NODES, Change, Key, Kind, Node, Way
 from tests.unit.lb.making import service, slice_of
 from tests.unit.lb.test_controller import WEB, Bench
 
@@ -111,3 +111,23 @@ def test_external_ips_can_be_switched_off() -> None:
         bench.controller.settings, external_ips=False
     )
     assert len(bench.controller.plans(WEB.name)[0].frontends) == 1
+
+
+def test_direct_answers_wait_for_all_nodes() -> None:
+    """With an API server, services go by SNAT until it said that all nodes are known; once."""
+    bench = Bench()
+    bench.controller.settings = msgspec.structs.replace(bench.controller.settings, manifests=None)
+    bench.apply(msgspec.structs.replace(WEB, forwarding=Way.DSR))
+    bench.sync()
+
+    def ways() -> set[bool]:
+        (plan,) = bench.controller.plans(WEB.name)
+        return {bool(one.flags & FrontendFlag.DSR) for one in plan.frontends}
+
+    assert ways() == {False}
+    for writes in (True, False):
+        before = bench.controller.writes
+        bench.controller.changed([ALL_NODES])
+        bench.controller.turn(0.0)
+        assert ways() == {True}
+        assert (bench.controller.writes > before) is writes

@@ -303,3 +303,11 @@ def test_how_the_other_node_hears_of_it(
     one = msgspec.structs.replace(service("web", "10.96.0.10"), dispatch=of_service)
     (made,) = plan(one, [], msgspec.structs.replace(N1, forwarding=way, dispatch=of_node))
     assert {bool(frontend.flags & FrontendFlag.OPT) for frontend in made.frontends} == {is_opt}
+
+
+def test_no_direct_answers_before_all_nodes_are_known() -> None:
+    """Whatever asks for them: the backend's node takes packets from nodes that it knows only."""
+    one = msgspec.structs.replace(service("web", "10.96.0.10"), forwarding=Way.DSR)
+    for here, is_dsr in ((N1, True), (msgspec.structs.replace(N1, knows_nodes=False), False)):
+        (made,) = plan(one, [], msgspec.structs.replace(here, forwarding=Way.DSR))
+        assert {bool(frontend.flags & FrontendFlag.DSR) for frontend in made.frontends} == {is_dsr}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 import pytest
 
-from lb.sources.kubernetes import SERVICES
+from lb.sources.kubernetes import SERVICES, Resource, own_pods
 from lb.sources.reflector import Answer, Failed, Listener, Reflector, Timing
 
 TIMING = Timing(first_pause=0.4, longest_pause=30.0)
@@ -28,10 +28,19 @@ class Broken:
         raise self.error
 
 
-def pauses(error: Failed, tries: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the reflector waits after each try."""
-    listener = Listener(lambda _: None, lambda: None, lambda *_: None)
-    reflector = Reflector(SERVICES, Broken(error), listener, TIMING)
+def pauses(
+    error: Failed,
+    tries: int,
+    monkeypatch: pytest.MonkeyPatch,
+    resource: Resource = SERVICES,
+    told: Callable[[str], None] = lambda _: None,
+) -> list[float]:
+    """How long the reflector waits after each try; `told` is called with what its listener is."""
+    listener = Listener(
+        lambda _: told("changed"), lambda: told("listed"), lambda *_: told("fares"),
+        lambda: told("missing"),
+    )  # fmt: skip
+    reflector = Reflector(resource, Broken(error), listener, TIMING)
     waited: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -64,3 +73,27 @@ def test_a_pause_that_the_server_asks_for(
     """Retry-After counts where it is longer than our own, up to the longest of all."""
     (waited,) = pauses(Failed("busy", 429, asked), 1, monkeypatch)
     assert least <= waited <= most
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_kind_that_is_not_served_to_us_is_asked_for_rarely(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some 5 minutes from one try to the next, however many there were; it never counts as listed.
+
+    So thousands of nodes do not ask for ever for pods that kube-proxy's account may not read.
+    """
+    told: list[str] = []
+    pods = own_pods("n1", may_be_missing=True)
+    waited = pauses(Failed("forbidden", code), 8, monkeypatch, pods, told.append)
+    assert all(150 <= seconds <= 450 for seconds in waited)
+    assert told == ["missing"] * 8
+
+
+def test_a_kind_that_has_to_be_there_is_asked_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host ports were asked for: rights that come later act within half a minute."""
+    told: list[str] = []
+    pods = own_pods("n1", may_be_missing=False)
+    waited = pauses(Failed("forbidden", 403), 8, monkeypatch, pods, told.append)
+    assert max(waited) <= 45
+    assert told == ["fares"] * 8

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.see.sysdump import SHOWN, sysdump, without_secrets
+from lb.see.sysdump import SHOWN, log_of, network, sysdump, without_secrets
 
 WORD = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=12)
 FORMS = [
@@ -62,3 +62,18 @@ def test_an_archive_without_an_agent(tmp_path: Path) -> None:
     assert texts["log.txt"] == "served\nAuthorization: Bearer [left out]\n"
     with pytest.raises(FileExistsError):
         sysdump(target, tmp_path / "none", tmp_path / "none.sock", log=log)
+
+
+def test_a_command_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named in its place, and those that are there still answer; a pod's log is elsewhere."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "tc").write_text("#!/bin/sh\necho noqueue\n")
+    (programs / "tc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    said = network()
+    assert "$ ip address\ncould not be had: [Errno 2] No such file or directory: 'ip'\n" in said
+    assert said.endswith("$ tc qdisc\nnoqueue\n")
+    log = log_of(None)
+    assert "No such file or directory: 'journalctl'" in log
+    assert "kubectl logs" in log
