@@ -69,6 +69,10 @@ def _flags_in(document: Document, path: Path, command: click.Command) -> dict[st
             continue
         parts = value if isinstance(value, list) else [value]
         texts = [_as_typed(part, one.type) for part in parts]
+        try:
+            one.type.convert(",".join(texts), one, None)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{path}: {name}: {error.message}") from error
         values[one.name] = texts if one.multiple else ",".join(texts)
     return values
 

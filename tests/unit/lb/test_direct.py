@@ -14,7 +14,7 @@ from lb.model import Protocol, ServiceName
 from lb.plan import Unit
 from lb.see.fills import of_direct
 
-NOW = 9_000 * (1 << 30)
+NOW = 90_000 * (1 << 30)
 CLIENT = Place(parse("198.51.100.10"), 40000)
 VIP, OTHER = Place(parse("203.0.113.10"), 80), Place(parse("203.0.113.11"), 80)
 TARGET = Target(
