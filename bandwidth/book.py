@@ -48,6 +48,11 @@ class Book:
         self._pods: dict[bytes, bytes] = {}
         self._last = 0
 
+    @property
+    def used(self) -> tuple[int, int]:
+        """Entries in use: of `limits`, and of `pods`."""
+        return len(self.held), len(self._pods)
+
     def adopt(self) -> None:
         """Reads back what an agent before left; what belongs to nobody goes. Raises OSError."""
         limits, pods, names = self._tables

@@ -14,15 +14,35 @@
 #endif
 
 /* This node's address towards backends of other nodes; false: it has none of the family. */
-static __always_inline bool own_address(bool v4, struct addr *address)
+static __always_inline bool own_address(bool v4, bool by_tunnel, struct addr *address)
 {
 	__u32 zero = 0;
 	struct node *self = node.lookup(&zero);
 
 	if (!self)
 		return false;
-	*address = v4 ? self->v4 : self->v6;
+	if (by_tunnel)
+		*address = v4 ? self->tunnel_v4 : self->tunnel_v6;
+	else
+		*address = v4 ? self->v4 : self->v6;
 	return address->word[3] || address->word[0];
+}
+
+/* Does the way to a backend lead through the tunnel of the pods' network? */
+static __always_inline bool is_by_tunnel(struct packet_ctx *ctx, const struct pkt *pkt,
+					 const struct backend *backend)
+{
+	struct bpf_fib_lookup fib = {};
+	struct ends to = pkt->ends;
+	__u32 zero = 0, device = 0;
+	struct node *self = node.lookup(&zero);
+
+	if (self)
+		device = pkt->v4 ? self->device_v4 : self->device_v6;
+	if (!device)
+		return false;
+	to.destination = backend->address;
+	return is_way(look_up_way(ctx, pkt, &to, 0, &fib)) && fib.ifindex == device;
 }
 
 /* The same on every node that a packet of the connection may come to. */
@@ -106,15 +126,23 @@ static __always_inline struct flow *begin(struct packet_ctx *ctx, const struct p
 					  const struct backend *backend, __u32 id, __u32 try)
 {
 	enum forwarding mode = mode_of(pkt, backend);
+	bool by_tunnel = false;
 	struct ends back = {};
+	struct flow *flow;
 
 	back.source = backend->address;
 	back.source_port = backend->port;
 	back.destination = pkt->ends.source;
 	back.destination_port = pkt->ends.source_port;
-	if (mode == FORWARDING_SNAT && !own_address(pkt->v4, &back.destination))
-		return NULL;
-	return remember(ctx, pkt, backend, id, mode, &back, try);
+	if (mode == FORWARDING_SNAT) {
+		by_tunnel = is_by_tunnel(ctx, pkt, backend);
+		if (!own_address(pkt->v4, by_tunnel, &back.destination))
+			return NULL;
+	}
+	flow = remember(ctx, pkt, backend, id, mode, &back, try);
+	if (flow && by_tunnel)
+		flow->facts |= FACT_TUNNEL;
+	return flow;
 }
 
 /* What a packet of the flow has to become; false: this node has no address for it. */
@@ -134,7 +162,7 @@ static __always_inline bool translate(const struct pkt *pkt, const struct flow *
 	if (flow->mode != FORWARDING_SNAT)
 		return true;
 	to->source_port = flow->port;
-	return own_address(pkt->v4, &to->source);
+	return own_address(pkt->v4, flow->facts & FACT_TUNNEL, &to->source);
 }
 
 /* On to the other end of the flow. What XDP hands up is counted when tc has it. */
@@ -218,7 +246,7 @@ static __always_inline bool may_hand_over(struct packet_ctx *ctx, const struct p
 static __always_inline struct dsr_row *dsr_row_for(const struct pkt *pkt, __u64 *hash,
 						   struct addr *own)
 {
-	if (!own_address(pkt->v4, own))
+	if (!own_address(pkt->v4, false, own))
 		return NULL;
 	*hash = dsr_hash(pkt);
 	return dsr_row_of(*hash);

@@ -100,6 +100,7 @@ static __always_inline bool pace(struct __sk_buff *skb, struct limit *limit)
 	add(&limit->octets, length);
 	if (go.at > now) {
 		add(&limit->delayed, 1);
+		add(&limit->delayed_octets, length);
 		add(&limit->waited, go.at - now);
 	}
 	if (go.overtook)

@@ -151,8 +151,8 @@ static __always_inline void forget_straight(const struct pkt *pkt)
 
 /* Which end of a flow sent a packet, as `touch` counts them. */
 enum side {
-	SIDE_CLIENT = SEEN_CLIENT_FIN,
-	SIDE_BACKEND = SEEN_BACKEND_FIN,
+	SIDE_CLIENT = FACT_CLIENT_FIN,
+	SIDE_BACKEND = FACT_BACKEND_FIN,
 };
 
 static __always_inline bool is_over(const struct flow *flow, __u64 now)
@@ -175,8 +175,8 @@ static __always_inline void take_up(struct flow *flow, const struct pkt *pkt, __
 	bool all = flow->protocol != IPPROTO_TCP || (side == SIDE_CLIENT && !(pkt->tcp & TCP_SYN));
 
 	if (side == SIDE_BACKEND)
-		flow->seen |= SEEN_ANSWER;
-	if (all && flow->seen & SEEN_ANSWER)
+		flow->facts |= FACT_ANSWER;
+	if (all && flow->facts & FACT_ANSWER)
 		flow->state = FLOW_ESTABLISHED;
 }
 
@@ -187,8 +187,8 @@ static __always_inline void touch(struct flow *flow, const struct pkt *pkt, __u8
 	flow->packets++;
 	flow->octets += pkt->octets;
 	if (pkt->tcp & TCP_FIN)
-		flow->seen |= side;
-	if (pkt->tcp & TCP_RST || (flow->seen & SEEN_FINS) == SEEN_FINS)
+		flow->facts |= side;
+	if (pkt->tcp & TCP_RST || (flow->facts & FACT_FINS) == FACT_FINS)
 		flow->state = FLOW_CLOSING;
 	else if (flow->state == FLOW_NEW)
 		take_up(flow, pkt, side);
@@ -295,7 +295,7 @@ static __always_inline struct flow *put(struct row *row, __u32 i, const struct p
 	flow->generation = backend->generation;
 	flow->protocol = pkt->protocol;
 	flow->state = FLOW_NEW;
-	flow->seen = 0;
+	flow->facts = 0;
 	flow->packets = 0;
 	flow->octets = 0;
 	return flow;

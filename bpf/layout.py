@@ -167,13 +167,14 @@ class FlowState(IntEnum):
     CLOSING = 3
 
 
-class FlowSeen(IntEnum):
-    """enum flow_seen."""
+class FlowFact(IntEnum):
+    """enum flow_fact."""
 
     CLIENT_FIN = 1
     BACKEND_FIN = 2
     FINS = 3
     ANSWER = 4
+    TUNNEL = 8
 
 
 class FlowTimeout(IntEnum):
@@ -647,25 +648,29 @@ class Cidr(msgspec.Struct, frozen=True, gc=False):
 class Node(msgspec.Struct, frozen=True, gc=False):
     """struct node."""
 
-    SIZE: ClassVar[int] = 48
-    LAYOUT: ClassVar[Struct] = Struct("<Q16s16sII")
-    DIGEST: ClassVar[str] = "457fb141"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0), Field("v4", 8), Field("v6", 24), Field("first_port", 40), Field("last_port", 44),)
+    SIZE: ClassVar[int] = 88
+    LAYOUT: ClassVar[Struct] = Struct("<Q16s16sII16s16sII")
+    DIGEST: ClassVar[str] = "6c255e3e"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("netns", 0), Field("v4", 8), Field("v6", 24), Field("first_port", 40), Field("last_port", 44), Field("tunnel_v4", 48), Field("tunnel_v6", 64), Field("device_v4", 80), Field("device_v6", 84),)
     netns: int
     v4: bytes
     v6: bytes
     first_port: int
     last_port: int
+    tunnel_v4: bytes
+    tunnel_v6: bytes
+    device_v4: int
+    device_v6: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.netns, self.v4, self.v6, self.first_port, self.last_port)
+        return self.LAYOUT.pack(self.netns, self.v4, self.v6, self.first_port, self.last_port, self.tunnel_v4, self.tunnel_v6, self.device_v4, self.device_v6)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        netns, v4, v6, first_port, last_port = cls.LAYOUT.unpack(data)
-        return cls(netns, v4, v6, first_port, last_port)
+        netns, v4, v6, first_port, last_port, tunnel_v4, tunnel_v6, device_v4, device_v6 = cls.LAYOUT.unpack(data)
+        return cls(netns, v4, v6, first_port, last_port, tunnel_v4, tunnel_v6, device_v4, device_v6)
 
 
 class Peer(msgspec.Struct, frozen=True, gc=False):
@@ -742,8 +747,8 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
 
     SIZE: ClassVar[int] = 96
     LAYOUT: ClassVar[Struct] = Struct("<16s16s16s2s2s2s2sIIIBBBBQQQ")
-    DIGEST: ClassVar[str] = "9562fee6"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("frontend", 16), Field("backend", 32), Field("client_port", 48), Field("frontend_port", 50), Field("backend_port", 52), Field("port", 54), Field("service", 56), Field("id", 60), Field("generation", 64), Field("protocol", 68), Field("state", 69), Field("mode", 70), Field("seen", 71), Field("used", 72), Field("packets", 80), Field("octets", 88),)
+    DIGEST: ClassVar[str] = "b5e087c2"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("client", 0), Field("frontend", 16), Field("backend", 32), Field("client_port", 48), Field("frontend_port", 50), Field("backend_port", 52), Field("port", 54), Field("service", 56), Field("id", 60), Field("generation", 64), Field("protocol", 68), Field("state", 69), Field("mode", 70), Field("facts", 71), Field("used", 72), Field("packets", 80), Field("octets", 88),)
     client: bytes
     frontend: bytes
     backend: bytes
@@ -757,20 +762,20 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     protocol: int
     state: int
     mode: int
-    seen: int
+    facts: int
     used: int
     packets: int
     octets: int
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.client, self.frontend, self.backend, self.client_port.to_bytes(2, "big"), self.frontend_port.to_bytes(2, "big"), self.backend_port.to_bytes(2, "big"), self.port.to_bytes(2, "big"), self.service, self.id, self.generation, self.protocol, self.state, self.mode, self.seen, self.used, self.packets, self.octets)
+        return self.LAYOUT.pack(self.client, self.frontend, self.backend, self.client_port.to_bytes(2, "big"), self.frontend_port.to_bytes(2, "big"), self.backend_port.to_bytes(2, "big"), self.port.to_bytes(2, "big"), self.service, self.id, self.generation, self.protocol, self.state, self.mode, self.facts, self.used, self.packets, self.octets)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        client, frontend, backend, client_port, frontend_port, backend_port, port, service, id, generation, protocol, state, mode, seen, used, packets, octets = cls.LAYOUT.unpack(data)
-        return cls(client, frontend, backend, int.from_bytes(client_port, "big"), int.from_bytes(frontend_port, "big"), int.from_bytes(backend_port, "big"), int.from_bytes(port, "big"), service, id, generation, protocol, state, mode, seen, used, packets, octets)
+        client, frontend, backend, client_port, frontend_port, backend_port, port, service, id, generation, protocol, state, mode, facts, used, packets, octets = cls.LAYOUT.unpack(data)
+        return cls(client, frontend, backend, int.from_bytes(client_port, "big"), int.from_bytes(frontend_port, "big"), int.from_bytes(backend_port, "big"), int.from_bytes(port, "big"), service, id, generation, protocol, state, mode, facts, used, packets, octets)
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -952,10 +957,10 @@ class Scratch(msgspec.Struct, frozen=True, gc=False):
 class Limit(msgspec.Struct, frozen=True, gc=False):
     """struct limit."""
 
-    SIZE: ClassVar[int] = 2696
-    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQ2048s512s")
-    DIGEST: ClassVar[str] = "c8f9d45e"
-    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("overtook", 96), Field("marked", 104), Field("dropped", 112), Field("dropped_octets", 120), Field("named", 128), Field("flow", 136), Field("seen", 2184),)
+    SIZE: ClassVar[int] = 2704
+    LAYOUT: ClassVar[Struct] = Struct("<QQQQQQQQQQQQQQQQQQ2048s512s")
+    DIGEST: ClassVar[str] = "1288d7a3"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("rate", 0), Field("longest", 8), Field("mark", 16), Field("state", 24), Field("clock", 32), Field("quick", 40), Field("epoch", 48), Field("flows", 56), Field("packets", 64), Field("octets", 72), Field("waited", 80), Field("delayed", 88), Field("delayed_octets", 96), Field("overtook", 104), Field("marked", 112), Field("dropped", 120), Field("dropped_octets", 128), Field("named", 136), Field("flow", 144), Field("seen", 2192),)
     rate: int
     longest: int
     mark: int
@@ -968,6 +973,7 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     octets: int
     waited: int
     delayed: int
+    delayed_octets: int
     overtook: int
     marked: int
     dropped: int
@@ -978,13 +984,13 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
 
     def pack(self) -> bytes:
         """The bytes in memory."""
-        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<256Q", *self.flow), self.seen)
+        return self.LAYOUT.pack(self.rate, self.longest, self.mark, self.state, self.clock, self.quick, self.epoch, self.flows, self.packets, self.octets, self.waited, self.delayed, self.delayed_octets, self.overtook, self.marked, self.dropped, self.dropped_octets, self.named, _pack("<256Q", *self.flow), self.seen)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The record in `data`. Raises struct.error if the size is off."""
-        rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, flow, seen = cls.LAYOUT.unpack(data)
-        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, overtook, marked, dropped, dropped_octets, named, _unpack("<256Q", flow), seen)
+        rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, delayed_octets, overtook, marked, dropped, dropped_octets, named, flow, seen = cls.LAYOUT.unpack(data)
+        return cls(rate, longest, mark, state, clock, quick, epoch, flows, packets, octets, waited, delayed, delayed_octets, overtook, marked, dropped, dropped_octets, named, _unpack("<256Q", flow), seen)
 
 
 class PodLimits(msgspec.Struct, frozen=True, gc=False):

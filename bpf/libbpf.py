@@ -330,6 +330,14 @@ def each(fd: int, info: MapInfo, value_size: int) -> Iterator[tuple[bytes, bytes
 
 def each_batch(fd: int, info: MapInfo, *, at_once: int = 4096) -> Iterator[tuple[bytes, bytes]]:
     """Every entry of a hash map, thousands in a call. Raises OSError where batches do not work."""
+    key, value = info.key_size, info.value_size
+    for keys, values in batches(fd, info, at_once=at_once):
+        for i in range(len(keys) // key):
+            yield keys[i * key : (i + 1) * key], values[i * value : (i + 1) * value]
+
+
+def batches(fd: int, info: MapInfo, *, at_once: int) -> Iterator[tuple[bytes, bytes]]:
+    """The same, up to `at_once` keys end to end and their values at a time. Raises likewise."""
     keys = ctypes.create_string_buffer(info.key_size * at_once)
     values = ctypes.create_string_buffer(info.value_size * at_once)
     # Where a batch ends is a number in a hash, and a whole key in an LPM trie.
@@ -344,16 +352,8 @@ def each_batch(fd: int, info: MapInfo, *, at_once: int = 4096) -> Iterator[tuple
             )  # fmt: skip
         except FileNotFoundError:
             more = False  # the last batch; it may be a short one
-        yield from _entries(keys.raw, values.raw, count.value, info)
+        yield keys.raw[: count.value * info.key_size], values.raw[: count.value * info.value_size]
         here, there, started = there, here, True
-
-
-def _entries(
-    keys: bytes, values: bytes, count: int, info: MapInfo
-) -> Iterator[tuple[bytes, bytes]]:
-    key, value = info.key_size, info.value_size
-    for i in range(count):
-        yield keys[i * key : (i + 1) * key], values[i * value : (i + 1) * value]
 
 
 def has_helper(program_type: int, helper: int) -> bool | None:

@@ -42,7 +42,7 @@ struct limit {
 	__u64 epoch;   /* low half: number of the present one; high half: flows seen in it */
 	__u64 flows;   /* that were seen in the epoch before */
 	/* Let through: octets of frames, with the headers of each segment; ns, of all together. */
-	__u64 packets, octets, waited, delayed, overtook, marked;
+	__u64 packets, octets, waited, delayed, delayed_octets, overtook, marked;
 	__u64 dropped, dropped_octets;
 	__u64 named;     /* octets that came from the pod */
 	__u64 flow[256]; /* rows of when a flow may overtake again */

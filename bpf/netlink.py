@@ -154,6 +154,16 @@ def links(indexes: Iterable[int]) -> dict[int, Link]:
     return found
 
 
+def of_kind(*kinds: str) -> dict[str, int]:
+    """The index of each device of these kinds, by name. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        return {
+            link.get_attr("IFLA_IFNAME"): link["index"]
+            for kind in kinds
+            for link in route.link("dump", kind=kind)
+        }
+
+
 def addresses() -> list[Held]:
     """All addresses of all devices, loopback included. Raises OSError, NetlinkError."""
     with IPRoute() as route:

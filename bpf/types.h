@@ -193,6 +193,10 @@ struct node {
 	struct addr v4, v6; /* its primary addresses; unspecified: it has none of that family */
 	__u32 first_port;   /* all ports of SCOPE_NODE lie from here */
 	__u32 last_port;    /* to here */
+	/* The tunnels of the pods' network, of each family, where it has any: what goes by one has
+	 * its address as source, as masquerading gives it. Else answers come another way, or not. */
+	struct addr tunnel_v4, tunnel_v6;
+	__u32 device_v4, device_v6; /* indexes; 0: none */
 };
 
 enum peer_flag {
@@ -253,12 +257,13 @@ enum flow_state {
 	FLOW_CLOSING = 3,     /* TCP: FIN or RST was seen */
 };
 
-/* What has gone by of a flow. */
-enum flow_seen {
-	SEEN_CLIENT_FIN = 1,
-	SEEN_BACKEND_FIN = 2,
-	SEEN_FINS = 3, /* both */
-	SEEN_ANSWER = 4,
+/* What is known of a flow: TCP's ends of either side, and whether the backend ever answered. */
+enum flow_fact {
+	FACT_CLIENT_FIN = 1,
+	FACT_BACKEND_FIN = 2,
+	FACT_FINS = 3, /* both */
+	FACT_ANSWER = 4,
+	FACT_TUNNEL = 8, /* SNAT: by the tunnel's address */
 };
 
 /* Seconds without a packet after which a flow is over. */
@@ -292,7 +297,7 @@ struct flow {
 	__u8 protocol;    /* IPPROTO_* */
 	__u8 state;       /* enum flow_state */
 	__u8 mode;        /* enum forwarding */
-	__u8 seen;        /* enum flow_seen */
+	__u8 facts;       /* enum flow_fact */
 	__u64 used;       /* ns of CLOCK_MONOTONIC at the last packet, either way */
 	__u64 packets;
 	__u64 octets; /* of IP packets */

@@ -19,6 +19,7 @@ from bpf import libbpf, netlink, netns
 from bpf.link import GUARD, SOCKET_HOOKS, attach, is_attached
 from bpf.tails import any_tails
 from bpf.texts import SOCK, XDP
+from lb import tunnels
 from lb.address import Address, Family, family, show
 from lb.api import Server
 from lb.builds import of_pods, of_uplinks
@@ -111,7 +112,8 @@ class Agent:
         reconciler.placer.begin_generations(int(time.time()) & 0x7FFFFFFF)
         path = self._pins.find_map("connected")
         addresses = Addresses(self._pins.open_hash("addresses"), settings)
-        identity = Identity(self._pins.open_array("node"), netns.cookie())
+        self._identity = identity = Identity(self._pins.open_array("node"), netns.cookie())
+        identity.reach(tunnels.present(netlink.addresses()))
         identity.update(settings.node_ips, reconciler.frontends.node_ports)
         cidrs = Cidrs(self._pins.open_hash("cidrs"))
         self.controller = Controller(
@@ -199,19 +201,24 @@ class Agent:
         # Who switched it off does not pay for it.
         from lb.limits.metrics import LimitsCollector  # noqa: PLC0415
         from lb.metrics import TidegateCollector, scraper  # noqa: PLC0415
+        from lb.see.fills import Fills  # noqa: PLC0415
         from lb.see.metrics import TrafficCollector  # noqa: PLC0415
         from lb.serving.series import KubeProxyCollector  # noqa: PLC0415
 
         drops = functools.partial(counted, self._pins)
-        tidegate = TidegateCollector(
-            self.controller, drops, lambda: self._reaper.ended, lambda: self._healer.repairs
-        )
         flows, listening = self._pins.open_array("flows"), self._pins.open_array("listening")
         limit = self._settings.metrics_series
+        traffic = TrafficCollector(self.controller, flows, listening, limit=limit)
         scrape = scraper(
-            tidegate,
-            TrafficCollector(self.controller, flows, listening, limit=limit),
-            KubeProxyCollector(self.controller, self._ports.asked, self._api),
+            traffic,
+            TidegateCollector(
+                self.controller,
+                drops,
+                lambda: self._reaper.ended,
+                lambda: self._healer.repairs,
+                Fills(self._pins, self._parts.cidrs, self._bandwidth, traffic),
+            ),
+            KubeProxyCollector(self.controller, self._ports.asked, self._reaper.rounds, self._api),
             LimitsCollector(self._bandwidth.rows),
         )
         return metrics_port(scrape, self._settings.proxy_mode, self._settings.configuration)
@@ -252,8 +259,12 @@ class Agent:
         attach(GUARD, programs, self._pins.links, self._settings.cgroup)
 
     def _look_at_devices(self) -> None:
-        held = [(Address(one.address), one.device) for one in netlink.addresses()]
+        addresses = netlink.addresses()
+        held = [(Address(one.address), one.device) for one in addresses]
         default = netlink.default_devices()
+        through = tunnels.present(addresses)
+        self._identity.reach(through)
+        self._devices.reach(one.device for one in through.values())
         self.controller.devices(held, default)
         self._bandwidth.follow(default)
         if self._follow_devices(default):

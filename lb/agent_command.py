@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lb import __version__, logs
+from lb import KUBERNETES, __version__, logs
 from lb.config import (
     BACKEND_SLOTS,
     REPAIR_SECONDS,
@@ -50,9 +50,6 @@ from lb.tables import SIZES
 from lb.unforeseen import Guard
 
 _PATH = click.Path(path_type=Path)
-
-KUBERNETES = "1.36"
-"""The version of Kubernetes whose kube-proxy is followed."""
 
 log = logging.getLogger("tidegate")
 
@@ -339,13 +336,19 @@ def _settings(flags: dict[str, Any], found: Effective) -> Settings:
         # A trial on files must not take the services of a live cluster off its node.
         takes_over=rules == "remove" or (rules == "auto" and flags["manifests"] is None),
         conntrack=_conntrack(found),
-        host_ports=flags["host_ports"],
+        host_ports=_host_ports(flags),
         bandwidth=flags["bandwidth"],
         bandwidth_scope=flags["bandwidth_scope"],
         pod_bbr=flags["pod_bbr"] == "on",
         sizes=table_sizes(sizes),
         **part,
     )
+
+
+def _host_ports(flags: Mapping[str, Any]) -> bool:
+    """As told; else where it takes no further right, and no CNI serves them."""
+    asked: bool | None = flags["host_ports"]
+    return asked if asked is not None else flags["manifests"] is not None
 
 
 def _serve(settings: Settings, watched: Path | None) -> None:

@@ -133,6 +133,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sizes: dict[str, int] = msgspec.field(default_factory=lambda: table_sizes({}))
     """Length of each table in entries; of slots in lines of 16, of rings in pairs."""
 
+    @property
+    def knows_all_pods(self) -> bool:
+        """Does every node know the cluster's pods? Of an API server each reads its own node's."""
+        return self.manifests is not None
+
 
 def node_name(given: str, host_name: str) -> str:
     """A node's name as Kubernetes writes it. Raises BadInput."""

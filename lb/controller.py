@@ -24,7 +24,7 @@ from lb.config import Settings
 from lb.here import Addresses
 from lb.local import Mode, local
 from lb.model import Change, Kind, Protocol, ServiceName
-from lb.plan import Here, Plan, plan
+from lb.plan import Here, Plan
 from lb.progress import Progress
 from lb.reaper import Place, Work
 from lb.reconcile import Outcome, Reconciler
@@ -56,7 +56,10 @@ class Controller:
         self.addresses = addresses
         self.progress = Progress(settings.stale_seconds)
         self.store = Store(
-            settings.node_name, since=self.progress.started, host_ports=settings.host_ports
+            settings.node_name,
+            since=self.progress.started,
+            host_ports=settings.host_ports,
+            pod_weights=settings.knows_all_pods,
         )
         self.here = Here(
             settings.node_name,
@@ -269,13 +272,7 @@ class Controller:
 
     def plans(self, name: ServiceName) -> tuple[Plan, ...]:
         """What the maps should hold of a service now; nothing if it is not there."""
-        service = self.store.service(name)
-        if service is None:
-            pod = self.store.exposed(name)
-            return hostports.plans(name, pod, self.here) if pod is not None else ()
-        if service.external_ips and not self.settings.external_ips:
-            service = replace(service, external_ips=())
-        return plan(service, self.store.slices(name), self.here)
+        return self.store.plans(name, self.here, external_ips=self.settings.external_ips)
 
     def _look_around(self, *, anew: bool) -> bool:
         """Follow the node's own state; True: every plan may have changed."""

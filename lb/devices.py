@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,12 @@ class Choice(NamedTuple):
     serve: tuple[str, ...]
     missing: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
+
+    def reaching(self, tunnels: Collection[str]) -> Choice:
+        """With these served, too."""
+        more = sorted(set(tunnels) - set(self.serve))
+        leave = tuple(name for name in self.leave if name not in tunnels)
+        return self._replace(serve=(*self.serve, *more), leave=leave)
 
 
 def choose(
@@ -66,6 +72,7 @@ class Devices:
         self._lock = threading.Lock()
         self._started = False
         self._default: Sequence[str] = ()
+        self._tunnels: frozenset[str] = frozenset()
         self._choice = Choice(())
         self._carrying: Sequence[str] | None = None
         self._errors: dict[str, str] = {}
@@ -76,6 +83,11 @@ class Devices:
         with self._lock:
             self._started = True
         self.follow(self._default)
+
+    def reach(self, tunnels: Iterable[str]) -> None:
+        """From the next look on these have the programs, too, whatever is named: for answers."""
+        with self._lock:
+            self._tunnels = frozenset(tunnels)
 
     def follow(self, default: Sequence[str]) -> bool:
         """Look at all devices; True: something changed. Raises OSError, NetlinkError."""
@@ -89,6 +101,7 @@ class Devices:
             # Whoever takes our filters off a device does not thereby decide that we leave it.
             carrying = tuple(dict.fromkeys((*self._carrying, *self._choice.serve)))
             choice = choose(self._named, default, tc.devices(), carrying)
+            choice = choice.reaching(self._tunnels)
             errors: dict[str, str] = {}
             changed = False
             for name in choice.serve:
@@ -130,7 +143,10 @@ class Devices:
     @property
     def for_xdp(self) -> tuple[str, ...]:
         """Those that XDP may serve: of pods it knows only that they are known by their address."""
-        return tuple(name for name in self.serving if not self._builds.is_other(name))
+        others = self._tunnels
+        return tuple(
+            name for name in self.serving if name not in others and not self._builds.is_other(name)
+        )
 
     def _tell(self) -> None:
         log.info("devices: %s", ", ".join(self._choice.serve) or "none")

@@ -7,6 +7,7 @@ remembered by a tag: it is found again among those of the backend's service.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from typing import Any, NamedTuple
 
 from bpf.layout import DsrFlow, FlowTimeout, Forwarding
@@ -19,6 +20,10 @@ _TICK = 1 << 30
 _TAG = 18 // 2
 """Where in struct dsr_flow the tag lies, in units of its own."""
 _MASK = (1 << 64) - 1
+
+
+_USED = 28 // 4
+"""Where in it the time of the last packet lies, likewise."""
 
 
 class Place(NamedTuple):
@@ -66,6 +71,20 @@ def alive(raw: bytes, targets: Mapping[int, Target]) -> Iterator[tuple[DsrFlow, 
         target = targets.get(flow.backend)
         if target is not None and target.generation == flow.generation:
             yield flow, target
+
+
+def count(raw: bytes, now: int) -> int:
+    """How many flows are in whole rows of the table that did not end; `now` as for `rows`.
+
+    One may have been silent for as long as TCP may: of which protocol it is does not show.
+    """
+    if raw == bytes(len(raw)):  # most of the table
+        return 0
+    words = memoryview(raw)
+    tags = words.cast("H")[_TAG :: DsrFlow.SIZE // 2].tolist()
+    times = words.cast("I")[_USED :: DsrFlow.SIZE // 4].tolist()
+    oldest = max(1, (now - FlowTimeout.TCP * 10**9) // _TICK)
+    return sum(map(oldest.__le__, compress(times, tags)))
 
 
 def rows(found: Iterable[tuple[DsrFlow, Target]], now: int) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from lb.hostports import shown
+from lb.hostports import service_name, shown
 from lb.model import Kind, ServiceName
 from lb.sources.notes import ANNOTATION
 from lb.sources.reflector import Failed
@@ -93,6 +93,10 @@ def _stamp(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+_NAMES = {Kind.SERVICE: ServiceName, Kind.POD: service_name}
+"""Of what has annotations of ours: under which name it stands among the services."""
+
+
 def of_turn(turn: Turn) -> Iterator[Event]:
     """Services that fail, and annotations of ours, and bandwidths, that cannot be read."""
     for unit, error in turn.failed.items():
@@ -102,8 +106,8 @@ def of_turn(turn: Turn) -> Iterator[Event]:
         namespace, _, name = named.partition("/")
         if one.wrong and kind == Kind.POD and one.reason.startswith(LIMITS):
             yield Event("Pod", namespace, name, WARNING, "InvalidAnnotation", "Limit", one.reason)
-        elif one.wrong and kind == Kind.SERVICE and one.reason.startswith(ANNOTATION):
-            found = ServiceName(namespace, name)
+        elif one.wrong and kind in _NAMES and one.reason.startswith(ANNOTATION):
+            found = _NAMES[Kind(kind)](namespace, name)
             yield of_service(found, "InvalidAnnotation", "Read", f"{one.reason}; the default holds")
 
 

@@ -39,7 +39,10 @@ class Ground:
         # One heap for all threads: each of glibc's own would keep its peak.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         self._lock, self.pins_note = _locked(settings.bpffs)
-        self._alone = _alone_on_devices()
+        self._alone = alone_on_devices(
+            "another agent serves this network namespace, with another --bpffs: stop it first, or "
+            "give this one a namespace of its own"
+        )
         self.pins = Pins(settings.bpffs, settings.program_cache)
         texts = [SOCK, LB]
         texts += [POD] if settings.pod_devices else []
@@ -82,20 +85,18 @@ _FLEETING = (
 )
 
 
-def _alone_on_devices() -> socket.socket:
-    """Held for as long as the process lives: two agents would take each other's programs off.
+def alone_on_devices(otherwise: str) -> socket.socket:
+    """To be held while programs are put on devices: two agents would take each other's off.
 
-    An abstract name belongs to the network namespace, as devices do (unix(7)). Raises BadInput.
+    An abstract name belongs to the network namespace, as devices do (unix(7)). Raises BadInput,
+    which says `otherwise`.
     """
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         name.bind("\0tidegate-agent")
     except OSError as error:
         name.close()
-        raise BadInput(
-            "another agent serves this network namespace, with another --bpffs: stop it first, or "
-            "give this one a namespace of its own"
-        ) from error
+        raise BadInput(otherwise) from error
     return name
 
 

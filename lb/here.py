@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Collection, Mapping
+
+import msgspec
 
 from bpf.layout import AddressFlag, Cidr, CidrKey, CidrKind, Node, NodeAddress
 from bpf.maps import Array, Hash
@@ -11,6 +14,7 @@ from lb.address import Address, Family, Prefix, family
 from lb.config import Settings
 from lb.model import ServiceName
 from lb.nodeports import accepting
+from lb.tunnels import Tunnel
 
 
 class Addresses:
@@ -138,11 +142,17 @@ class Cidrs:
 
 
 class Identity:
-    """The table `node`: this network namespace and the node's primary addresses."""
+    """The table `node`: this network namespace, the node's primary addresses, its tunnel.
+
+    For any thread.
+    """
 
     def __init__(self, table: Array, netns: int) -> None:
-        self._table, self._netns = table, netns
-        self._wanted = b""
+        self._table = table
+        self._node: Node | None = None
+        self._netns = netns
+        self._tunnels: Mapping[Family, Tunnel] = {}
+        self._lock = threading.Lock()
 
     def update(self, primary: Collection[Address], node_ports: range) -> None:
         """Make the table say so; zeros where a family has no address. Raises OSError.
@@ -151,16 +161,43 @@ class Identity:
         """
         own = {family(address): bytes(address) for address in primary}
         v4, v6 = (own.get(one, bytes(16)) for one in (Family.IPV4, Family.IPV6))
-        self._wanted = Node(self._netns, v4, v6, node_ports.start, node_ports.stop - 1).pack()
+        with self._lock:
+            self._node = Node(
+                self._netns, v4, v6, node_ports.start, node_ports.stop - 1,
+                bytes(16), bytes(16), 0, 0,
+            )  # fmt: skip
+        self.mend()
+
+    def reach(self, tunnels: Mapping[Family, Tunnel]) -> None:
+        """Make the table say by which tunnels other nodes' pods are reached. Raises OSError."""
+        with self._lock:
+            self._tunnels = dict(tunnels)
         self.mend()
 
     def mend(self) -> bool:
         """See to it that the table says what it was last told; False: it already did."""
-        if not self.differs():
-            return False
-        self._table.write(0, self._wanted)
-        return True
+        with self._lock:
+            wanted = self._wanted()
+            if not wanted or self._table.read(0) == wanted:
+                return False
+            self._table.write(0, wanted)
+            return True
 
     def differs(self) -> bool:
         """Does the table say something else than it was last told?"""
-        return bool(self._wanted) and self._table.read(0) != self._wanted
+        with self._lock:
+            wanted = self._wanted()
+            return bool(wanted) and self._table.read(0) != wanted
+
+    def _wanted(self) -> bytes:
+        """Empty before the first `update`."""
+        if self._node is None:
+            return b""
+        v4, v6 = (self._tunnels.get(one) for one in (Family.IPV4, Family.IPV6))
+        return msgspec.structs.replace(
+            self._node,
+            tunnel_v4=v4.address if v4 else bytes(16),
+            tunnel_v6=v6.address if v6 else bytes(16),
+            device_v4=v4.number if v4 else 0,
+            device_v6=v6.number if v6 else 0,
+        ).pack()

@@ -5,7 +5,7 @@ Names of kube-proxy come with the drop-in; these are Tidegate's own. Costs nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -18,12 +18,15 @@ from prometheus_client.registry import Collector
 
 from lb import __version__
 from lb.controller import Controller
-from lb.progress import Histogram
-from lb.tables import room
+from lb.histogram import Histogram
+from lb.tables import Fill, room
 
 
 class TidegateCollector(Collector):
-    """`drops`, `ended` and `repairs` read counters of data path, reaper and healer."""
+    """`drops`, `ended` and `repairs` read counters of data path, reaper and healer.
+
+    `fills` tells how full the tables are that are not the controller's.
+    """
 
     def __init__(
         self,
@@ -31,14 +34,16 @@ class TidegateCollector(Collector):
         drops: Callable[[], Mapping[str, int]],
         ended: Callable[[], int],
         repairs: Callable[[], Mapping[str, int]] = dict,
+        fills: Callable[[], Iterable[Fill]] = tuple,
     ) -> None:
         self._controller, self._drops, self._ended = controller, drops, ended
-        self._repairs = repairs
+        self._repairs, self._fills = repairs, fills
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
+        others = [*self._fills()]
         with self._controller.lock:
-            found = [*self._state(), *self._maps()]
+            found = [*self._state(), *_maps([*self._own(), *others]), *self._builds()]
         yield from found
         yield from self._latency()
         drops = CounterMetricFamily(
@@ -103,22 +108,47 @@ class TidegateCollector(Collector):
                 label="",
             )
 
-    def _maps(self) -> Iterator[Metric]:
-        """From the agent's own accounts: scraping reads no map."""
-        reconciler = self._controller.reconciler
+    def _builds(self) -> Iterator[Metric]:
+        builds = self._controller.reconciler.placer.rings.builds
+        total = CounterMetricFamily(
+            "tidegate_table_builds", "Maglev tables built, and tries that came to nothing.",
+            labels=["result"],
+        )  # fmt: skip
+        for result, count in builds.results.items():
+            total.add_metric([result], count)
+        yield total
+        yield histogram(
+            "tidegate_table_build_duration_seconds",
+            "Time to fill a Maglev table and write it.",
+            {"": builds.durations},
+            label="",
+        )
+
+    def _own(self) -> Iterator[Fill]:
+        """From the agent's own accounts: scraping reads none of these tables."""
+        reconciler, addresses = self._controller.reconciler, self._controller.addresses
         tables, placer = reconciler.tables, reconciler.placer
-        entries = GaugeMetricFamily("tidegate_map_entries", "Entries in use.", labels=["map"])
-        capacity = GaugeMetricFamily("tidegate_map_capacity", "Entries at most.", labels=["map"])
-        for name, used, fits in (
-            ("frontends", len(reconciler.frontends.there), tables.frontends.capacity),
-            ("services", placer.services.used, room("services", placer.services.capacity)),
-            ("backends", placer.backends.used, room("backends", placer.backends.capacity)),
-            ("slots", placer.lines.used, room("slots", placer.lines.capacity)),
+        yield Fill("frontends", len(reconciler.frontends.there), tables.frontends.capacity)
+        for name, of in (
+            ("services", placer.services),
+            ("backends", placer.backends),
+            ("slots", placer.lines),
+            ("rings", placer.rings.extents),
         ):
-            entries.add_metric([name], used)
-            capacity.add_metric([name], fits)
-        yield entries
-        yield capacity
+            yield Fill(name, of.used, room(name, of.capacity))
+        yield Fill("ranges", reconciler.ranges.used, tables.ranges.capacity)
+        yield Fill("vips", len(reconciler.vips.there), tables.vips.capacity)
+        yield Fill("addresses", len(addresses.written), addresses.table.capacity)
+
+
+def _maps(fills: Iterable[Fill]) -> Iterator[Metric]:
+    entries = GaugeMetricFamily("tidegate_map_entries", "Entries in use.", labels=["map"])
+    capacity = GaugeMetricFamily("tidegate_map_capacity", "Entries at most.", labels=["map"])
+    for one in fills:
+        entries.add_metric([one.table], one.used)
+        capacity.add_metric([one.table], one.fits)
+    yield entries
+    yield capacity
 
 
 def histogram(

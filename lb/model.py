@@ -233,7 +233,7 @@ class HostPort(NamedTuple):
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False):
-    """A Pod, as far as bandwidth and host ports go; one that has ended never becomes this."""
+    """A Pod, as far as anything here goes; one that has ended never becomes this."""
 
     name: str
     node: str = ""
@@ -246,6 +246,8 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     """By which the kubelet names its cgroup."""
     host_ports: tuple[HostPort, ...] = ()
     """Of its containers; meaningless where `host_network`."""
+    weight: int = 0
+    """Its own annotation's; 0: it has none. A Service's list wins."""
 
 
 class Refused(NamedTuple):

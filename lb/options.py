@@ -71,9 +71,9 @@ def optional_value(*names: str, **about: Any) -> Callable[..., Any]:
 HOST_PORTS = optional_value(
     "--host-ports",
     type=bool,
-    default=False,
-    show_default=True,
-    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin.",
+    default=None,
+    help="Serve the hostPorts of this node's pods, in place of the CNI's portmap plugin; "
+    "--no-host-ports: do not.  [default: with --manifests, where nobody else could]",
 )
 
 

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bpf.layout import AddressFlag, NodeAddress
+from bpf.maps import MemoryHash
 from lb.config import node_name
 from lb.dump import lines, summary
 from lb.errors import BadInput
 from lb.model import Refused
-from lb.plan import Here, plan
+from lb.plan import Here
 from lb.reconcile import Reconciler
 from lb.show import services
 from lb.sources.manifests import read_directory
@@ -24,23 +26,18 @@ def planned(folder: Path, node: str) -> dict[str, Any]:
         raise BadInput(f"{folder}: no such directory")
     changes, problems = read_directory(folder)
     name = node_name(node, os.uname().nodename)
-    store = Store(name)
+    store = Store(name, host_ports=True, pod_weights=True)
     store.apply(changes)
     own = store.node
     here = Here(name, own.zone if own else "", own.addresses if own else ())
     tables = in_memory()
     reconciler = Reconciler(tables, guard=lambda: None)
-    plans = {}
-    for one in sorted(store.names()):
-        service = store.service(one)
-        if service is not None:
-            plans[one] = plan(service, store.slices(one), here)
-    reconciler.step(plans, now=0.0)
+    reconciler.step({one: store.plans(one, here) for one in sorted(store.names())}, now=0.0)
     notes = [*problems, *[one for group in store.refused.values() for one in group]]
     return {
         "node": name,
         "maps": summary(tables),
-        "services": services(tables, None),
+        "services": services(tables, _taking_node_ports(here)),
         "lines": lines(tables),
         "refused": [_row(one) for one in notes if one.wrong],
         "left_alone": [_row(one) for one in notes if not one.wrong],
@@ -48,6 +45,14 @@ def planned(folder: Path, node: str) -> dict[str, Any]:
             {"subject": str(unit), "reason": one.error} for unit, one in reconciler.failing.items()
         ],
     }
+
+
+def _taking_node_ports(here: Here) -> MemoryHash:
+    """The node's addresses, as far as files tell; which of them it holds, nobody knows here."""
+    table = MemoryHash(len(here.addresses))
+    flags = NodeAddress(AddressFlag.NODE_PORT).pack()
+    table.put(dict.fromkeys(map(bytes, here.addresses), flags))
+    return table
 
 
 def _row(one: Refused) -> dict[str, str]:

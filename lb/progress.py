@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from lb.address import Family
+from lb.histogram import Histogram
 from lb.model import ServiceName, Trigger
 
 TURN_BOUNDS = tuple(0.001 * 2**n for n in range(15))
@@ -26,24 +25,6 @@ PROGRAMMING_BOUNDS = (
 FINE_BOUNDS = tuple(0.0001 * 2**n for n in range(18))
 """Upper bounds, in seconds, of our own: 0.1 ms to 13 s, where kube-proxy's begin with 250 ms."""
 _MOST_UNFINISHED = 1000
-
-
-class Histogram:
-    """Counts by upper bound. Not thread-safe."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """One more."""
-        self._counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def cumulative(self) -> list[int]:
-        """How many were at most each bound; the last: all."""
-        return list(accumulate(self._counts))
 
 
 class Health(NamedTuple):

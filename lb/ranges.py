@@ -25,6 +25,11 @@ class Ranges:
         """Does the table hold nothing that should be gone?"""
         return not self._stale
 
+    @property
+    def used(self) -> int:
+        """Entries of the table."""
+        return len(self._stale) + sum(map(len, self.there.values()))
+
     def adopt(self, service: int, plan: Plan) -> None:
         """The table holds what this plan says."""
         if plan.ranges:

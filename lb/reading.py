@@ -18,6 +18,9 @@ KUBE_PROXY = "kube-proxy"
 DOCUMENT, WHERE = "lb.reading.document", "lb.reading.where"
 """Keys of a context's `meta`: the KubeProxyConfiguration; the path of the file."""
 
+_NEGATED = {"--no-host-ports": "--host-ports=false"}
+"""Not options of their own, for of two for one value click would not let the last one win."""
+
 
 class Command(click.Command):
     """Takes flags as Go's pflag does, too: `-v=2` and `--masquerade_all`."""
@@ -32,7 +35,8 @@ def _as_click_has_it(argument: str) -> str:
         return f"-{argument}"
     if argument.startswith("--"):
         name, equals, value = argument.partition("=")
-        return name.replace("_", "-") + equals + value
+        written = name.replace("_", "-") + equals + value
+        return _NEGATED.get(written, written)
     return argument
 
 
@@ -65,6 +69,10 @@ def _flags_in(document: Document, path: Path, command: click.Command) -> dict[st
             continue
         parts = value if isinstance(value, list) else [value]
         texts = [_as_typed(part, one.type) for part in parts]
+        try:
+            one.type.convert(",".join(texts), one, None)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{path}: {name}: {error.message}") from error
         values[one.name] = texts if one.multiple else ",".join(texts)
     return values
 

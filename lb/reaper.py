@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import NamedTuple
 
 from bpf import netns, sockdiag
 from bpf.layout import Peer
-from lb.address import Address, show_port
+from lb.address import Address, Family, family, show_port
+from lb.histogram import Histogram
 from lb.logs import V4
+from lb.progress import TURN_BOUNDS
 
 log = logging.getLogger("tidegate.reaper")
 
@@ -35,22 +38,63 @@ class Work(NamedTuple):
     """A service is translated now: who is connected to its own address is not."""
     everywhere: bool = False
 
+    @property
+    def families(self) -> Collection[Family]:
+        """Those of the sockets that are looked for."""
+        if self.everywhere:
+            return tuple(Family)
+        return {family(Address(address)) for address, _ in self.backends | self.frontends}
+
+
+class Rounds:
+    """What the rounds did, by family. Whoever looks at it holds `lock`."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.ended = dict.fromkeys(Family, 0)
+        """Sockets ended so far."""
+        self.durations = {one: Histogram(TURN_BOUNDS) for one in Family}
+        """Seconds that a round took; one for both families counts for each."""
+
+    def end(self, of: Family) -> None:
+        """One more socket is ended."""
+        with self.lock:
+            self.ended[of] += 1
+
+    def done(self, families: Collection[Family], seconds: float) -> None:
+        """One more round is over, which looked for sockets of these."""
+        with self.lock:
+            for one in families:
+                self.durations[one].observe(seconds)
+
 
 class Reaper:
     """A thread of its own.
 
     `map_fd` is the map `connected`; `serves` tells whether a socket's peer still is a backend of
-    the service that it asked for.
+    the service that it asked for; `clock` is in seconds.
     """
 
-    def __init__(self, cgroup: Path, map_fd: int, serves: Callable[[Peer], bool]) -> None:
+    def __init__(
+        self,
+        cgroup: Path,
+        map_fd: int,
+        serves: Callable[[Peer], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cgroup, self._map_fd, self._serves = cgroup, map_fd, serves
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._thread = Thread(target=self._run, name="reaper", daemon=True)
-        self.ended = 0
-        """Sockets ended so far."""
+        self._clock = clock
+        self.rounds = Rounds()
         self.error = ""
         """Why the last round failed; empty if it did not."""
+
+    @property
+    def ended(self) -> int:
+        """Sockets ended so far."""
+        with self.rounds.lock:
+            return sum(self.rounds.ended.values())
 
     def start(self) -> None:
         """Begin to work."""
@@ -66,6 +110,7 @@ class Reaper:
             self._round(_merged([self._queue.get(), *_drained(self._queue)]))
 
     def _round(self, work: Work) -> None:
+        began = self._clock()
         try:
             places = netns.of_cgroup(self._cgroup)
         except OSError as error:
@@ -80,6 +125,7 @@ class Reaper:
                 if place.path.exists():
                     self.error = str(error)
                     log.warning("could not look for stale UDP sockets: %s", error)
+        self.rounds.done(work.families, self._clock() - began)
 
     def _visit(self, work: Work, processes: Sequence[int]) -> None:
         """One namespace, which this thread has entered."""
@@ -100,8 +146,9 @@ class Reaper:
 
     def _end(self, one: sockdiag.Socket, reason: str) -> None:
         if sockdiag.destroy(one):
-            self.ended += 1
-            place = show_port(Address(one.address), one.port)
+            address = Address(one.address)
+            self.rounds.end(family(address))
+            place = show_port(address, one.port)
             log.log(V4, "UDP socket is ended", extra={"backend": place, "reason": reason})
 
 

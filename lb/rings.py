@@ -12,20 +12,28 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from bpf.maps import Array
 from lb.address import Address, show_port
 from lb.config import BACKEND_SLOTS, RING_SLOTS
 from lb.extents import Extents
+from lb.histogram import Histogram
 from lb.tables import FLAGS, Tables
 
 SEED = b"tidegate"
 """The cluster's seed. Another one moves almost every slot, on the nodes that have it."""
 RING = 40
 """Where in struct service the word of its ring lies: size low, first slot high."""
+BUILD_BOUNDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+)  # fmt: skip
+"""Upper bounds, in seconds, of how long a ring takes."""
+BUILT, TOO_MANY, FULL, REFUSED = "built", "too_many_backends", "map_full", "refused"
+"""What comes of a try to build a ring."""
 
 _log = logging.getLogger("tidegate")
 
@@ -39,10 +47,25 @@ class Member(NamedTuple):
     id: int
 
 
+class Builds:
+    """What came of rings that were to be built. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.results = dict.fromkeys((BUILT, TOO_MANY, FULL, REFUSED), 0)
+        self.durations = Histogram(BUILD_BOUNDS)
+        """Of those that were built: to fill and to write."""
+
+    def built(self, seconds: float) -> None:
+        """One more."""
+        self.results[BUILT] += 1
+        self.durations.observe(seconds)
+
+
 class Rings:
     """Owns the table `rings`. `grace` is in seconds, `limit` in slots: the largest ring, a prime.
 
-    Up to that a ring has at least `each` slots a backend. Not thread-safe.
+    Up to that a ring has at least `each` slots a backend. `clock` is in seconds, and measures how
+    long rings take. Not thread-safe.
     """
 
     def __init__(
@@ -52,10 +75,12 @@ class Rings:
         grace: float,
         limit: int = RING_SLOTS,
         each: int = BACKEND_SLOTS,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.limit, self._each = limit, each
         self.extents = Extents(tables.rings.capacity, grace=grace)
-        self._tables = tables
+        self.builds = Builds()
+        self._tables, self._clock = tables, clock
         self._told = False
 
     def switch(self, service: int, before: int, members: Sequence[Member], now: float) -> int:
@@ -96,21 +121,26 @@ class Rings:
         """The word of a new ring; 0: there is no room for it."""
         size = self.size([one.weight for one in members])
         if len(members) > size:
-            self._tell(f"{len(members)} backends: too many for --maglev-table-size {self.limit}")
+            why = f"{len(members)} backends: too many for --maglev-table-size {self.limit}"
+            self._go_without(TOO_MANY, why)
             return 0
         offset = self.extents.take(_pairs(size), now)
         if offset is None:
-            self._tell(f"map full: rings; raise {FLAGS['rings']}")
+            self._go_without(FULL, f"map full: rings; raise {FLAGS['rings']}")
             return 0
+        began = self._clock()
         try:
             self._tables.rings.write(offset, slots_of(members, size))
         except BaseException:
             self.extents.release(offset, now)
+            self.builds.results[REFUSED] += 1
             raise
+        self.builds.built(self._clock() - began)
         return offset << 33 | size
 
-    def _tell(self, why: str) -> None:
-        """Once: such services are served all the same, by hash over their backends."""
+    def _go_without(self, result: str, why: str) -> None:
+        """Told once: such services are served all the same, by hash over their backends."""
+        self.builds.results[result] += 1
         if not self._told:
             _log.warning("a service from outside goes without a Maglev ring: %s", why)
         self._told = True

@@ -19,6 +19,7 @@ from bpf.layout import (
     AffinityKey,
     BackendState,
     ClientKind,
+    DsrRowSize,
     FrontendKey,
     FrontendType,
     Load,
@@ -274,6 +275,9 @@ def _units(names: Hash) -> dict[int, Unit]:
     return units
 
 
+_WAYS = {"flows": RowSize.WAYS, "dsr_flows": DsrRowSize.WAYS}
+
+
 def maps(pins: Pins, tables: Tables) -> list[Row]:
     """One row a table: entries in use and how many fit, bytes of one and of all locked memory."""
     found = restore(tables)
@@ -289,6 +293,10 @@ def maps(pins: Pins, tables: Tables) -> list[Row]:
         now = time.monotonic_ns()
         read = pieces(open_array(flows))
         used["flows"] = sum(1 for piece in read for _ in remembered.alive(piece, now))
+    direct_flows = pins.find_map("dsr_flows")
+    if direct_flows is not None:
+        read = pieces(open_array(direct_flows))
+        used["dsr_flows"] = sum(direct.count(piece, time.monotonic_ns()) for piece in read)
     rows = []
     for name, table in TABLES.items():
         path = pins.find_map(name)
@@ -318,7 +326,7 @@ def _capacity(name: str, kind: str, entries: int) -> int | None:
     """How many fit; None for what has no such number."""
     if kind in ("sk_storage", "ringbuf"):
         return None
-    return room(name, entries) * (RowSize.WAYS if name == "flows" else 1)
+    return room(name, entries) * _WAYS.get(name, 1)
 
 
 def drops(pins: Pins) -> list[Row]:

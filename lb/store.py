@@ -6,11 +6,14 @@ may come before its service, and leave after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+from zlib import crc32
 
+from msgspec.structs import replace
+
+from lb import hostports
 from lb.address import Address, Family, Prefix, family
-from lb.hostports import service_name, why_not
 from lb.model import (
     ALL_NODES,
     ALL_PODS,
@@ -27,6 +30,8 @@ from lb.model import (
     SliceName,
     Trigger,
 )
+from lb.plan import Here, Plan, plan
+from lb.pods import Pods
 
 
 class Touched(NamedTuple):
@@ -54,15 +59,21 @@ class Store:
     """The present state. `node_name` says which Node is the own one.
 
     Changes triggered before `since`, seconds since the epoch, say nothing of how quick we are.
-    Pods count for their host ports, and only if `host_ports`.
+    Pods count for their names; for host ports if `host_ports`, for weights if `pod_weights`.
     """
 
-    def __init__(self, node_name: str, *, since: float = 0.0, host_ports: bool = False) -> None:
+    def __init__(
+        self,
+        node_name: str,
+        *,
+        since: float = 0.0,
+        host_ports: bool = False,
+        pod_weights: bool = False,
+    ) -> None:
         self.node: Node | None = None
         self.refused: dict[Key, tuple[Refused, ...]] = {}
         self._node_name, self._since = node_name, since
-        self._host_ports = host_ports
-        self._exposed: dict[ServiceName, Pod] = {}
+        self._pods = Pods(node_name, host_ports=host_ports, weights=pod_weights)
         self.has_all_pods = False
         """An API server has said that every pod of this node is known."""
         self.has_all_nodes = False
@@ -82,6 +93,7 @@ class Store:
             {}, node=False, peers=False, cidrs=False, families=set(), triggers=[], refused=[]
         )
         node_changed = peers_changed = cidrs_changed = False
+        reweighed: dict[str, dict[int, Key]] = {}
         for change in changes:
             self._note_refused(change, touched)
             self.seen[change.key.kind] += 1
@@ -96,8 +108,10 @@ class Store:
                 case Kind.SERVICE_CIDR:
                     cidrs_changed |= self._service_cidr(change)
                 case Kind.POD:
-                    self._pod(change, touched)
+                    self._pod(change, touched, reweighed)
                     self.has_all_pods |= change == ALL_PODS
+        if reweighed:
+            self._touch_weighed(reweighed, touched)
         return touched._replace(node=node_changed, peers=peers_changed, cidrs=cidrs_changed)
 
     def peers(self) -> set[Address]:
@@ -106,15 +120,26 @@ class Store:
 
     def names(self) -> set[ServiceName]:
         """Every service that is to be proxied, and every pod with host ports."""
-        return {*self._services, *self._exposed}
-
-    def exposed(self, name: ServiceName) -> Pod | None:
-        """The pod of this node whose host ports stand under that name (`lb.hostports`)."""
-        return self._exposed.get(name)
+        return {*self._services, *self._pods.exposed}
 
     def exposed_pods(self) -> list[Pod]:
         """All pods of this node with host ports."""
-        return list(self._exposed.values())
+        return list(self._pods.exposed.values())
+
+    def plans(
+        self, name: ServiceName, here: Here, *, external_ips: bool = True
+    ) -> tuple[Plan, ...]:
+        """What the maps should hold of a service, or of a pod's host ports; nothing if it is gone.
+
+        `external_ips`: are spec.externalIPs served?
+        """
+        service = self._services.get(name)
+        if service is None:
+            pod = self._pods.exposed.get(name)
+            return hostports.plans(name, pod, here) if pod is not None else ()
+        if service.external_ips and not external_ips:
+            service = replace(service, external_ips=())
+        return plan(self._pods.weighed(service), self.slices(name), here)
 
     def service(self, name: ServiceName) -> Service | None:
         """The service; None: not there, or not to be proxied."""
@@ -125,14 +150,12 @@ class Store:
         return tuple([self._slices[one] for one in self._of_service.get(name, ())])
 
     def pods(self) -> Iterator[tuple[Address, str]]:
-        """Addresses of endpoints, and the pods behind them as NAMESPACE/NAME."""
+        """Addresses, and whose they are as NAMESPACE/NAME; what comes later counts."""
+        yield from self._pods.names()
         for one in self._slices.values():
             for endpoint, pod in zip(one.endpoints, one.pod_names.split("\n"), strict=False):
                 if pod:
                     yield endpoint.address, f"{one.name.namespace}/{pod}"
-        for name, exposed in self._exposed.items():
-            for address in exposed.addresses:
-                yield address, f"{name.namespace}/{exposed.name}"
 
     def service_cidrs(self) -> frozenset[Prefix]:
         """Where cluster IPs are taken from."""
@@ -150,10 +173,14 @@ class Store:
         return old != self._service_cidrs.get(name, ())
 
     def _note_refused(self, change: Change, touched: Touched) -> None:
-        if change.refused:
-            if change.refused != self.refused.get(change.key):
-                touched.refused.extend(change.refused)
-            self.refused[change.key] = change.refused
+        refused = change.refused
+        if change.key.kind is Kind.POD:
+            unfit = self._pods.unfit(change)
+            refused += tuple([Refused(str(change.key), why) for why in unfit])
+        if refused:
+            if refused != self.refused.get(change.key):
+                touched.refused.extend(refused)
+            self.refused[change.key] = refused
         else:
             self.refused.pop(change.key, None)
 
@@ -171,21 +198,29 @@ class Store:
         else:
             self._services[new.name] = new  # the name that it holds itself: one tuple less
 
-    def _pod(self, change: Change, touched: Touched) -> None:
-        name = service_name(change.key.namespace, change.key.name)
-        new = change.value if isinstance(change.value, Pod) else None
-        if not self._host_ports or (new and (new.node != self._node_name or not new.host_ports)):
-            new = None
-        old = self._exposed.pop(name, None)
-        if new is not None:
-            self._exposed[name] = new
-        if _ports_of(old) == _ports_of(new):
-            return
-        touched.services.setdefault(name, change.key)
-        for one in (old, new):
-            touched.families.update(map(family, one.addresses) if one is not None else ())
-        left_out = [why for port in (new.host_ports if new else ()) if (why := why_not(port))]
-        touched.refused.extend(Refused(str(change.key), why) for why in left_out)
+    def _pod(self, change: Change, touched: Touched, reweighed: dict[str, dict[int, Key]]) -> None:
+        moved = self._pods.take(change)
+        if moved.ports is not None:
+            name = hostports.service_name(change.key.namespace, change.key.name)
+            touched.services.setdefault(name, change.key)
+            for one in moved.ports:
+                touched.families.update(map(family, one.addresses) if one is not None else ())
+        if moved.weight:
+            of_namespace = reweighed.setdefault(change.key.namespace, {})
+            of_namespace[crc32(change.key.name.encode())] = change.key
+
+    def _touch_weighed(self, reweighed: Mapping[str, Mapping[int, Key]], touched: Touched) -> None:
+        """Services with a slice that names one of these pods.
+
+        Looked for, once for all changes: an index of all pods would be some MB.
+        """
+        for one in self._slices.values():
+            own = reweighed.get(one.name.namespace)
+            if own and one.pods:
+                for number in memoryview(one.pods).cast("I"):
+                    if number in own:
+                        touched.services.setdefault(one.service, own[number])
+                        touched.families.add(one.family)
 
     def _slice(self, change: Change, touched: Touched) -> None:
         name = SliceName(change.key.namespace, change.key.name)
@@ -233,8 +268,3 @@ class Store:
         is_news = change == ALL_NODES and not self.has_all_nodes
         self.has_all_nodes |= is_news
         return is_news
-
-
-def _ports_of(pod: Pod | None) -> object:
-    """All that its host ports depend on."""
-    return None if pod is None else (pod.addresses, pod.host_ports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bpf import layout
 from bpf.maps import Array, Hash, MemoryArray, MemoryHash, MemoryPerCpu, PerCpu
@@ -64,6 +65,14 @@ FLAGS = {
 def room(name: str, length: int) -> int:
     """How many entries fit into a table of this length."""
     return length - (name in NUMBERED)
+
+
+class Fill(NamedTuple):
+    """How many entries of a table are in use, and how many fit."""
+
+    table: str
+    used: int
+    fits: int
 
 
 @dataclass(frozen=True, slots=True)

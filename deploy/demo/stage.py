@@ -37,9 +37,7 @@ class Stage:
         folder = Path(shutil.copytree(MANIFESTS, cluster.claim.directory / "manifests"))
         self.manifests = Manifests(folder)
         with ThreadPoolExecutor() as pool:
-            self.agents = list(
-                pool.map(lambda node: node.agent(folder, "--host-ports"), cluster.nodes)
-            )
+            self.agents = list(pool.map(lambda node: node.agent(folder), cluster.nodes))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

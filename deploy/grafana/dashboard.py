@@ -74,6 +74,31 @@ PANELS = (
         "{{instance}}", "wps",
     ),
     Panel(
+        "Maglev tables built", "sum by (result) (rate("
+        "tidegate_table_builds_total{NODE}[$__rate_interval]))", "{{result}}", "ops",
+        description="And tries that came to nothing, by reason: such services go without a table.",
+    ),
+    Panel(
+        "Time to build a Maglev table, p99",
+        "histogram_quantile(0.99, sum by (le, instance) ("
+        "rate(tidegate_table_build_duration_seconds_bucket{NODE}[$__rate_interval])))",
+        "{{instance}}", "s",
+    ),
+    Panel(
+        "Bytes that waited at pods' limits",
+        "topk(10, sum by (namespace, pod, direction) ("
+        "rate(tidegate_limit_delayed_bytes_total{NODE}[$__rate_interval])))",
+        "{{namespace}}/{{pod}} {{direction}}", "Bps",
+        description="The ten pods with most of them.",
+    ),
+    Panel(
+        "Bytes dropped at pods' limits",
+        "topk(10, sum by (namespace, pod, direction) ("
+        "rate(tidegate_limit_dropped_bytes_total{NODE}[$__rate_interval])))",
+        "{{namespace}}/{{pod}} {{direction}}", "Bps",
+        description="Their queue was full.",
+    ),
+    Panel(
         "Versions", "count by (version) (tidegate_build_info{NODE})", "{{version}}",
     ),
     Panel(

@@ -24,6 +24,7 @@ from lb.limits import measure, places, show
 from lb.limits.bbr import CONSTANTS, Bbr
 from lb.limits.pods import Pods
 from lb.sources import Inbox
+from lb.tables import Fill, room
 
 log = logging.getLogger("tidegate.bandwidth")
 
@@ -99,6 +100,14 @@ class Bandwidth:
             "devices": devices,
         }
         return answer | ({"reason": "; ".join(faults)} if faults else {})
+
+    def fills(self) -> list[Fill]:
+        """How full its tables are."""
+        (limits, pods), tables = self._book.used, self._tables
+        return [
+            Fill("limits", limits, room("limits", tables.limits.capacity)),
+            Fill("pods", pods, tables.pods.capacity),
+        ]
 
     # --- the thread ------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ _COUNTS = {
     "packets": "Packets let through at a bandwidth limit.",
     "bytes": "Bytes of frames let through at a bandwidth limit.",
     "delayed": "Packets that had to wait at a bandwidth limit.",
+    "delayed_bytes": "Bytes of frames that had to wait at a bandwidth limit.",
     "waited_ns": "Nanoseconds that packets were told to wait at a bandwidth limit, summed.",
     "marked": "Packets marked (ECN) at a bandwidth limit.",
     "dropped": "Packets dropped at a bandwidth limit.",

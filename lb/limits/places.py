@@ -143,6 +143,13 @@ def missing(here: Places, programs: Path) -> list[str]:
     return lines
 
 
+def carriers() -> list[str]:
+    """The devices with a program or a queue of ours. Raises OSError, NetlinkError."""
+    queues = qdisc.queues()
+    paced = {name for name, index in tc.indexes().items() if is_ours(queues.get(index, []))}
+    return sorted({*tc.carriers(*tc.BANDWIDTH_HOOKS), *paced})
+
+
 def held_back(here: Places) -> int:
     """Packets that the queues of these places made wait so far. Raises OSError, NetlinkError."""
     indexes, counts = tc.indexes(), qdisc.held_back()

@@ -1,4 +1,4 @@
-"""The pods of this node, noted on their way to the controller, which has no use for them."""
+"""The pods of this node, noted on their way to the controller, which has other uses for them."""
 
 from __future__ import annotations
 

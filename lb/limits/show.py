@@ -78,6 +78,7 @@ def counts(entry: Limit) -> dict[str, int]:
         "packets": entry.packets,
         "bytes": entry.octets,
         "delayed": entry.delayed,
+        "delayed_bytes": entry.delayed_octets,
         "waited_ns": entry.waited,
         "overtook": entry.overtook,
         "marked": entry.marked,

@@ -18,6 +18,7 @@ from lb.address import show_port
 from lb.controller import Controller
 from lb.placing import Placed
 from lb.plan import Unit
+from lb.tables import Fill
 from lb.traffic import Carried, Present, of_backend, of_service, pieces, present
 
 SERIES = 10_000
@@ -40,6 +41,8 @@ class TrafficCollector(Collector):
     ) -> None:
         self._controller, self._flows, self._listening = controller, flows, listening
         self._limit = limit
+        self.fill = Fill("flows", 0, flows.capacity * RowSize.WAYS)
+        """Connections from outside that are not over, as of the last scrape."""
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
@@ -49,6 +52,8 @@ class TrafficCollector(Collector):
             services = self._services(units[: self._limit], there)
             room = self._limit - len(units)
             backends = self._backends(units, there, max(0, room))
+        open_ = sum(n for (_, word), n in there.services.items() if word == "open")
+        self.fill = self.fill._replace(used=open_)
         yield from services
         yield from backends
         total = sum(len(placed.backends) for _, placed in units) + len(units)
@@ -58,11 +63,11 @@ class TrafficCollector(Collector):
         )  # fmt: skip
         yield GaugeMetricFamily(
             "tidegate_flows", "Connections from outside that are not over.",
-            value=sum(n for (_, word), n in there.services.items() if word == "open"),
+            value=self.fill.used,
         )  # fmt: skip
         yield GaugeMetricFamily(
             "tidegate_flows_capacity", "Connections from outside that fit.",
-            value=self._flows.capacity * RowSize.WAYS,
+            value=self.fill.fits,
         )  # fmt: skip
         lost = Listener.unpack(self._listening.read(0)).lost
         yield CounterMetricFamily(

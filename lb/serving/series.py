@@ -1,11 +1,14 @@
 """kube-proxy's metrics by its own names, labels and buckets, so that its dashboards go on working.
 
-Those that mean something whatever the mode: nothing here counts rules of iptables or nftables, or
-entries of conntrack, since there are none. Read when scraped; costs nothing between scrapes.
+Those that mean something whatever the mode: nothing here counts rules of iptables or nftables,
+since there are none. Where kube-proxy ends UDP flows by deleting entries of conntrack, the sockets
+are counted that the reaper ends. Read when scraped; costs nothing between scrapes.
 """
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
@@ -13,29 +16,38 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from bpf.layout import Empty, View
+from lb import KUBERNETES, __version__
 from lb.address import Family
 from lb.controller import Controller
 from lb.metrics import histogram
 from lb.model import Kind, ServiceName
 from lb.plan import Plan
 from lb.progress import Progress
+from lb.reaper import Rounds
 from lb.sources import Api
 
 PREFIX = "kubeproxy_"
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Architectures by their names in Go."""
 _CHANGES = {Kind.SLICE: "endpoint", Kind.SERVICE: "service"}
 _SIDES = {View.CLUSTER_IP: "internal", View.OUTSIDE: "external"}
 
 
 class KubeProxyCollector(Collector):
-    """`asked`: how often the health port was asked, by path and code; `api`: of client-go's."""
+    """`asked`: how often the health port was asked, by path and code; `api`: of client-go's.
+
+    `rounds` are the reaper's.
+    """
 
     def __init__(
         self,
         controller: Controller,
         asked: Callable[[], Mapping[tuple[str, int], int]],
+        rounds: Rounds,
         api: Api | None = None,
     ) -> None:
         self._controller, self._asked, self._api = controller, asked, api
+        self._rounds = rounds
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, as of now."""
@@ -52,6 +64,10 @@ class KubeProxyCollector(Collector):
             yield CounterMetricFamily(name, f"{text} that came.", value=seen[kind])
         yield _without_local(one for one in plans if one is not None)
         yield from self._answers()
+        with self._rounds.lock:
+            ended = [*_ended(self._rounds)]
+        yield from ended
+        yield _build()
         if self._api is not None:
             yield from _requests(self._api)
 
@@ -65,6 +81,45 @@ class KubeProxyCollector(Collector):
                 if path == f"/{word}":
                     metric.add_metric([str(code)], count)
             yield metric
+
+
+def _ended(rounds: Rounds) -> Iterator[Metric]:
+    """The reconciler of conntrack, in its place the reaper: UDP alone, as there."""
+    name = f"{PREFIX}conntrack_reconciler"
+    text = "Time of one round that looks for UDP sockets whose backend is gone."
+    durations = {family.label: one for family, one in rounds.durations.items()}
+    yield histogram(f"{name}_sync_duration_seconds", text, durations)
+    total = CounterMetricFamily(
+        f"{name}_deleted_entries", "UDP sockets ended, since their backend is gone.",
+        labels=["ip_family"],
+    )  # fmt: skip
+    for family, count in rounds.ended.items():
+        total.add_metric([family.label], count)
+    yield total
+
+
+def _build() -> Metric:
+    """Labels of k8s.io/component-base's metric of this name; empty: there is no such thing here."""
+    major, minor = KUBERNETES.split(".")
+    machine = platform.machine()
+    labels = {
+        "major": major,
+        "minor": minor,
+        "git_version": f"v{KUBERNETES}.0+tidegate-{__version__}",
+        "git_commit": "",
+        "git_tree_state": "",
+        "build_date": "",
+        "go_version": "",
+        "compiler": f"{sys.implementation.name}{platform.python_version()}",
+        "platform": f"linux/{_MACHINES.get(machine, machine)}",
+    }
+    build = GaugeMetricFamily(
+        "kubernetes_build_info",
+        "Always 1: the Kubernetes whose kube-proxy is followed, and this version of Tidegate.",
+        labels=[*labels],
+    )
+    build.add_metric([*labels.values()], 1)
+    return build
 
 
 def _requests(api: Api) -> Iterator[Metric]:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from threading import Event, Lock
 from typing import NamedTuple, Protocol
 
+from lb.histogram import Histogram
 from lb.model import Change, Refused
-from lb.progress import Histogram
 
 
 class Report(NamedTuple):

@@ -1,31 +1,39 @@
-"""The annotations of a Service that are Tidegate's own. Pure; never raises.
+"""The annotations that are Tidegate's own. Pure; never raises.
 
-One that does not parse is noted and left out as a whole: the service is served by the defaults.
+One that does not parse is noted and left out as a whole: the defaults hold in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
 from zlib import crc32
 
 from lb.address import parse
 from lb.errors import BadAddress
-from lb.model import HEAVIEST, Algorithm, Weights
-from lb.sources.notes import Notes, brief
+from lb.model import HEAVIEST, Weights
+from lb.sources.notes import ANNOTATION, Notes, brief
 
 PREFIX = "tidegate.io/"
 ALGORITHM, WEIGHT = f"{PREFIX}algorithm", f"{PREFIX}weight"
+FORWARDING, DISPATCH = f"{PREFIX}forwarding", f"{PREFIX}dsr-dispatch"
 
 
-def algorithm(annotations: Mapping[str, str], notes: Notes) -> Algorithm | None:
-    """How clients outside are spread; None: as the node's flag says."""
-    text = annotations.get(ALGORITHM)
-    if not text:
+W = TypeVar("W", bound=StrEnum)
+
+
+def word(
+    words: type[W], name: str, annotations: Mapping[str, str | None], notes: Notes
+) -> W | None:
+    """What an annotation says; None: as the node has it."""
+    value = annotations.get(name)
+    if value is None:
         return None
     try:
-        return Algorithm(text.strip())
+        return words(value.strip())
     except ValueError:
-        notes.add(f"annotation {ALGORITHM}: {brief(text)} is not {' or '.join(Algorithm)}")
+        notes.add(f"{ANNOTATION}{name}: {brief(value)} is not {' or '.join(words)}")
         return None
 
 
@@ -35,10 +43,10 @@ def weights(annotations: Mapping[str, str], notes: Notes) -> Weights:
     text = annotations.get(WEIGHT, "")
     for part in text.replace(",", " ").split():
         name, equals, number = part.partition("=")
-        weight = int(number) if number.isascii() and number.isdigit() and len(number) < 4 else 0
-        if not name or not equals or not 1 <= weight <= HEAVIEST:
+        weight = _number(number)
+        if not name or not equals or not weight:
             notes.add(
-                f"annotation {WEIGHT}: {brief(part)} is not ADDRESS=WEIGHT or POD=WEIGHT,"
+                f"{ANNOTATION}{WEIGHT}: {brief(part)} is not ADDRESS=WEIGHT or POD=WEIGHT,"
                 f" with a weight of 1 to {HEAVIEST}"
             )
             return {}
@@ -47,3 +55,19 @@ def weights(annotations: Mapping[str, str], notes: Notes) -> Weights:
         except BadAddress:
             found[crc32(name.encode())] = weight
     return found
+
+
+def weight(text: str | None, notes: Notes) -> int:
+    """A Pod's own weight, `3`; 0: none is given, or none that can be read."""
+    if text is None:
+        return 0
+    found = _number(text.strip())
+    if not found:
+        notes.add(f"{ANNOTATION}{WEIGHT}: {brief(text)} is not a weight of 1 to {HEAVIEST}")
+    return found
+
+
+def _number(text: str) -> int:
+    """A weight; 0 for what is none."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    return number if number <= HEAVIEST else 0

@@ -84,7 +84,7 @@ def other_nodes(name: str) -> Resource:
 
 
 def own_pods(node: str, *, may_be_missing: bool) -> Resource:
-    """The pods of that node: for their bandwidth limits."""
+    """The pods of that node: for bandwidth limits, host ports and names."""
     selectors = {"fieldSelector": f"spec.nodeName={node}"}
     return Resource("pods", "/api/v1/pods", "v1", "Pod", selectors, may_be_missing=may_be_missing)
 

@@ -251,6 +251,7 @@ class PodAnnotations(Object):
     egress: str | None = field(name="kubernetes.io/egress-bandwidth", default=None)
     ingress: str | None = field(name="kubernetes.io/ingress-bandwidth", default=None)
     mirrored: str | None = field(name="kubernetes.io/config.mirror", default=None)
+    weight: str | None = field(name="tidegate.io/weight", default=None)
 
 
 class PodMeta(Object):

@@ -1,4 +1,4 @@
-"""From a Pod to what its bandwidth limits and its host ports need of it. Pure."""
+"""From a Pod to what its bandwidth limits, host ports and weight need of it. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from bandwidth.annotations import Direction, bits
 from lb.address import ANY, Address, Family
 from lb.model import HostPort, Pod
 from lb.sources import objects
+from lb.sources.annotations import weight
 from lb.sources.notes import Notes, brief
 
 _ENDED = ("Succeeded", "Failed")
@@ -48,6 +49,7 @@ def pod(item: objects.Pod, notes: Notes) -> Pod | None:
         uid=asked.mirrored or item.metadata.uid or "",
         # In the node's own network they are its sockets.
         host_ports=() if spec.host_network else tuple(dict.fromkeys(_host_ports(spec, notes))),
+        weight=weight(asked.weight, notes),
     )
 
 

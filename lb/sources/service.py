@@ -7,22 +7,19 @@ note. Where a wrong value could only be guessed at, the API's default stands in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import TypeVar
 
 from msgspec import UNSET
 
 from lb.address import Address, Family, Prefix, family
-from lb.model import Dispatch, Policy, Protocol, Service, ServiceName, ServicePort, Way
+from lb.model import Algorithm, Dispatch, Policy, Protocol, Service, ServiceName, ServicePort, Way
 from lb.sources import objects
-from lb.sources.annotations import PREFIX, algorithm, weights
+from lb.sources.annotations import ALGORITHM, DISPATCH, FORWARDING, PREFIX, weights, word
 from lb.sources.notes import ANNOTATION, Notes, brief
 
 C = TypeVar("C", bound=Enum)
-W = TypeVar("W", bound=StrEnum)
 
-FORWARDING = PREFIX + "forwarding"
-DISPATCH = PREFIX + "dsr-dispatch"
 LONGEST_ANNOTATION = 256 * 1024
 """Characters; Kubernetes allows no more for all annotations of an object together."""
 DEFAULT_AFFINITY, LONGEST_AFFINITY = 10800, 86400
@@ -63,7 +60,8 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
     external_policy = _choice(
         "spec.externalTrafficPolicy", spec.external_traffic_policy, Policy.CLUSTER, notes
     )
-    annotations = _annotations(item.metadata.annotations or {}, notes)
+    written = item.metadata.annotations or {}
+    annotations = _annotations(written, notes)
     source_ranges, shut = _source_ranges(spec.load_balancer_source_ranges or (), notes)
     return Service(
         name=name,
@@ -84,9 +82,9 @@ def service(name: ServiceName, item: objects.Service, notes: Notes) -> Service |
             if spec.type == "LoadBalancer" and external_policy is Policy.LOCAL
             else 0
         ),
-        forwarding=_word(Way, FORWARDING, item.metadata.annotations or {}, notes),
-        dispatch=_word(Dispatch, DISPATCH, item.metadata.annotations or {}, notes),
-        algorithm=algorithm(annotations, notes),
+        forwarding=word(Way, FORWARDING, written, notes),
+        dispatch=word(Dispatch, DISPATCH, written, notes),
+        algorithm=word(Algorithm, ALGORITHM, written, notes),
         weights=weights(annotations, notes),
         annotations=annotations,
     )
@@ -211,20 +209,6 @@ def _affinity(spec: objects.ServiceSpec, notes: Notes) -> int:
 def _health_check_node_port(number: int | None, notes: Notes) -> int:
     """The port on which load balancers ask for health; 0 for none."""
     return (notes.port("spec.healthCheckNodePort", number) or 0) if number else 0
-
-
-def _word(
-    words: type[W], name: str, annotations: Mapping[str, str | None], notes: Notes
-) -> W | None:
-    """What an annotation says; None: as the node has it."""
-    value = annotations.get(name)
-    if value is None:
-        return None
-    try:
-        return words(value)
-    except ValueError:
-        notes.add(f"annotation {name}: {brief(value)} is not {' or '.join(words)}")
-        return None
 
 
 def _annotations(annotations: Mapping[str, str | None], notes: Notes) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from deploy.grafana import dashboard
 from deploy.render import CHART, PLAIN, rendered
 from lb.agent_command import agent
+from lb.limits.metrics import LimitsCollector
 from lb.metrics import TidegateCollector
 from tests.unit.lb.test_controller import Bench
 
@@ -172,6 +173,12 @@ def metrics() -> set[str]:
     return {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line[0] != "#"}
 
 
+def limits() -> set[str]:
+    """The names of what an agent serves for each limit."""
+    found = LimitsCollector(list).collect()
+    return {one.name + "_total" * (one.type == "counter") for one in found}
+
+
 def test_the_dashboard_is_as_written_and_asks_for_what_is_served() -> None:
     """`python -m deploy.grafana` would change nothing; every metric in it is an agent's."""
     assert dashboard.OUT.read_text() == dashboard.text()
@@ -179,7 +186,7 @@ def test_the_dashboard_is_as_written_and_asks_for_what_is_served() -> None:
     for panel in dashboard.dashboard()["panels"]:
         for target in panel["targets"]:
             named = set(re.findall(r"\b(tidegate_\w+)", target["expr"])) - {"tidegate_"}
-            assert named <= served, target["expr"]
+            assert named <= served | limits(), target["expr"]
     shown = " ".join(one.expression for one in dashboard.PANELS)
     rest = ("_count", "_sum")  # of a histogram, whose buckets are shown
     assert {name for name in served if name not in shown and not name.endswith(rest)} == set()

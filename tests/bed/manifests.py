@@ -160,10 +160,14 @@ def pod(
     phase: str = "Running",
     uid: str | None = None,
     ports: Iterable[Manifest] = (),
+    weight: str | None = None,
 ) -> Manifest:
-    """A Pod; `egress` and `ingress` are its bandwidth annotations, `ports` its container's."""
+    """A Pod; `egress`, `ingress` and `weight` are annotations, `ports` its container's."""
     listed = list(addresses)
-    asked = {"kubernetes.io/egress-bandwidth": egress, "kubernetes.io/ingress-bandwidth": ingress}
+    asked = {
+        "kubernetes.io/egress-bandwidth": egress, "kubernetes.io/ingress-bandwidth": ingress,
+        "tidegate.io/weight": weight,
+    }  # fmt: skip
     ips = [{"ip": address} for address in listed] or None
     return {
         "apiVersion": "v1",

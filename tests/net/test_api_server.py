@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -190,6 +191,41 @@ def test_host_ports_of_pods(one_node: Cluster, api: Api, agent: Agent) -> None:
     agent.start()
     until(lambda: not reaches(), "the end", timeout=10.0)
     agent.tidegate("verify")
+
+
+def test_names_and_weights_of_pods(one_node: Cluster, api: Api, agent: Agent) -> None:
+    """A pod of this node has a name; its own weight is refused, since others cannot know it."""
+    own, web_0, app = one_node.nodes[0], one_node.nodes[0].pods[0], one_node.nodes[0].pods[2]
+    client = pod("client", node="n1", addresses=app.addresses)
+    heavy = pod("heavy", node="n1", addresses=web_0.addresses, weight="3")
+    part = endpoint_slice(
+        "web", endpoints=[endpoint(web_0.ipv4, pod="heavy")], ports=[slice_port(8080)]
+    )
+    api.manifests.write("pods.yaml", client, heavy)
+    api.manifests.write("web.yaml", service("web", cluster_ips=[ADDRESS], ports=[port(80)]), part)
+    api.kill()
+    api.start("--pods")
+    agent.restart()
+    until(lambda: bool(agent.status()["refused"]), "the refusal", timeout=10.0)
+    (row,) = agent.status()["refused"]
+    assert row["subject"] == "Pod default/heavy"
+    assert "with --manifests only" in row["reason"]
+    assert row["reason"] in agent.log
+    (web_row,) = json.loads(agent.tidegate("show", "services", "-o", "json").stdout)
+    assert [one["weight"] for one in web_row["backends"]] == [1]
+    ends = (f"{app.ipv4}:40000", f"{ADDRESS}:80")
+    agent.tidegate("explain", "tcp", *ends, "--from-pod", "default/client", timeout=60)
+    url = f"https://{one_node.client.ipv4}:{PORT}{LIST}"
+
+    def told() -> list[str]:
+        events = curl(own, url, "--insecure").json["items"]
+        return [
+            one["note"] for one in events
+            if one["regarding"]["kind"] == "Pod" and one["regarding"]["name"] == "heavy"
+        ]  # fmt: skip
+
+    until(lambda: bool(told()), "the event", timeout=5.0)
+    assert told() == [f"{row['reason']}; the default holds"]
 
 
 def test_a_start_while_the_server_is_away(one_node: Cluster, api: Api, agent: Agent) -> None:

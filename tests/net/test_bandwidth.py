@@ -147,6 +147,7 @@ def test_metrics_count_per_pod(world: World) -> None:
     assert f"tidegate_limit_bits_per_second{labels} 1e+07" in text
     assert f"tidegate_limit_enforced{labels} {float(HAS_FQ)}" in text
     assert f"tidegate_limit_dropped_total{labels} 0.0" in text
+    assert f"tidegate_limit_delayed_bytes_total{labels} 0.0" in text
 
 
 @pytest.mark.skipif(HAS_FQ, reason="for a kernel without fq")

@@ -149,7 +149,7 @@ def test_a_limit_follows_its_annotation(limited: Limited) -> None:
         assert pace.closest(limited.client, RATE / 2) == pytest.approx(RATE / 2, rel=WITHIN)
         (row,) = json.loads(limited.agent.tidegate("show", "limits", "-o", "json").stdout)
         assert (row["egress_bits_per_second"], row["state"]) == (RATE // 2, "enforced")
-        assert row["egress"]["delayed"] > 0
+        assert row["egress"]["delayed_bytes"] > row["egress"]["delayed"] > 0
         limited.limit()
         assert pace.rate(limited.client, 2.0) > 1.5 * RATE
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.bed import Host, Pod, Talk, connect, until
+from tests.bed import Host, Pod, Talk, connect, curl, until
 from tests.net.world import ECHO, ENDED, FAMILIES, World, answers, ask_on
 
 FAMILY = pytest.mark.parametrize("family", FAMILIES)
@@ -45,6 +45,12 @@ def test_udp_backend_goes(world: World, client: Host, family: str) -> None:
     assert failure["gap"] < 1
     assert set(seen["servers"]) == {"web-0", "web-1"}
     assert seen["connects"] == 2
+    label = {"ipv4": "IPv4", "ipv6": "IPv6"}[family]
+    lines = curl(world.node, "http://127.0.0.1:10249/metrics").text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if line[:1] != "#")
+    reconciler = "kubeproxy_conntrack_reconciler"
+    assert float(values[f'{reconciler}_deleted_entries_total{{ip_family="{label}"}}']) > 0
+    assert float(values[f'{reconciler}_sync_duration_seconds_count{{ip_family="{label}"}}']) > 0
 
 
 @FAMILY

@@ -21,6 +21,13 @@ pytestmark = pytest.mark.parametrize(
 )
 
 
+FILLED = (
+    "frontends", "services", "backends", "slots", "rings", "ranges", "vips", "addresses", "cidrs",
+    "limits", "pods", "flows", "dsr_flows", "affinity",
+)  # fmt: skip
+"""The maps of which metrics tell how full they are."""
+
+
 @pytest.fixture(scope="module")
 def web(world: World) -> Pair:
     """A service of every kind of frontend, and one of UDP beside it."""
@@ -349,3 +356,12 @@ def test_metrics(world: World) -> None:
     assert lines["tidegate_synced"] == "1.0"
     assert float(lines['tidegate_map_entries{map="services"}']) > 0
     assert 'tidegate_drops_total{reason="no_backend"}' in lines
+    rows = {row["map"]: row for row in ask(world, "show", "maps")}
+    for name in FILLED:
+        entries = float(lines[f'tidegate_map_entries{{map="{name}"}}'])
+        assert float(lines[f'tidegate_map_capacity{{map="{name}"}}']) == rows[name]["capacity"]
+        if name in {"slots", "rings"}:  # handed out by powers of two: not all is used
+            assert entries >= rows[name]["entries"] > 0
+        elif name != "limits":  # of which `show` does not know
+            assert entries == rows[name]["entries"]
+    assert float(lines['tidegate_map_entries{map="limits"}']) == 0

@@ -36,7 +36,7 @@ def _flow(client: str, number: int, service: int) -> Flow:
         protocol=6,
         state=FlowState.ESTABLISHED,
         mode=Forwarding.SNAT,
-        seen=0,
+        facts=0,
         used=time.monotonic_ns(),
         packets=10,
         octets=5000,

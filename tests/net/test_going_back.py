@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +96,31 @@ def test_cleanup_leaves_nothing(world: World) -> None:
     assert list(agent_files.parent.rglob("tidegate*")) == []
     node.run("ip", "link", "del", "own0")
     node.run("sh", "-c", f"echo > {PORTS}")
+
+
+def test_pins_that_somebody_removed(world: World) -> None:
+    """`cleanup` still takes all off the devices; never while an agent serves them.
+
+    Ports stay reserved: who else had reserved some was remembered beside the pins.
+    """
+    node, before = world.node, state(world)
+    world.start("--kube-proxy-rules", "keep")
+    world.serve("web", world.webs, node_port=30080)
+    agent = world.agent
+    pins, agent.bpffs = agent.bpffs, agent.bpffs.parent / "elsewhere"
+    done = agent.tidegate("cleanup", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "an agent serves this network namespace" in done.stderr
+    assert curl(world.cluster.client, url(node.ipv4, 30080)).outcome is Outcome.OK
+    agent.stop()
+    shutil.rmtree(pins)
+    assert "tidegate" in node.run("tc", "filter", "show", "dev", "eth0", "ingress").stdout
+    agent.bpffs = pins
+    done = agent.tidegate("cleanup")
+    assert done.stdout.startswith("removed ")
+    assert done.stderr == f"ports 49152-65535 stay reserved ({PORTS})\n"
+    node.run("sh", "-c", f"echo > {PORTS}")
+    assert state(world) == before
+    assert attached(node.group) == 0
+    assert agent.tidegate("cleanup").stdout == "nothing was there\n"
+    pins.mkdir()

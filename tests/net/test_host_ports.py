@@ -1,4 +1,7 @@
-"""A pod's hostPort on its node, as the portmap plugin would have it, and the end of it."""
+"""A pod's hostPort on its node, as the portmap plugin would have it, and the end of it.
+
+By manifests, so that no flag is needed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tests.bed.manifests import port as service_port
 from tests.net.outside import FAMILY, FAST, PROTOCOL, Met, ask
 from tests.net.world import ECHO, WEB, World
 
-pytestmark = pytest.mark.parametrize("world", [("two_nodes", "--host-ports")], indirect=True)
+pytestmark = pytest.mark.parametrize("world", ["two_nodes"], indirect=True)
 
 TARGET = {"TCP": WEB, "UDP": ECHO}
 PORT, TIED, LOOPBACK = 18080, 18081, 18082

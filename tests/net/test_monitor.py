@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.bed.agent import command
+from tests.bed.manifests import pod
 from tests.bed.process import Process, until
 from tests.net.outside import FAMILY, FAST, PROTOCOL, TWO_NODES, Outside, ask
 from tests.net.test_commands import refused
@@ -77,6 +79,34 @@ def test_a_connect_is_told_with_names(outside: Outside, family: str, protocol: s
     assert (row["event"], row["hook"]) == ("connect", "socket")
     assert (row["client_pod"], row["backend_pod"]) == ("default/app-0", "default/web-0")
     assert (row["service"], row["backend_node"]) == (f"default/{name}", "n1")
+
+
+def test_a_pod_without_a_service_has_its_name(outside: Outside) -> None:
+    """By its manifest alone, for `monitor` and `explain --from-pod`, until it has ended."""
+    world, agent = outside.world, outside.world.agent
+    plain, place = world.node.pod("plain-0"), outside.expose("seen", [world.near])["cluster"]
+
+    def explain(family: str, *, check: bool) -> subprocess.CompletedProcess[str]:
+        source, to = getattr(plain, family), getattr(place.at, family)
+        ends = [f"[{source}]:40000", f"[{to}]:{place.port}"]
+        argv = ("explain", "tcp", *ends, "--from-pod", "default/plain-0", "-o", "json")
+        return agent.tidegate(*argv, check=check, timeout=60)
+
+    def written(**fields: Any) -> None:
+        world.write("plain", pod("plain-0", node="n1", addresses=plain.addresses, **fields))
+
+    assert "no pod's address" in refused(explain("ipv4", check=False))
+    written()
+    for family in ("ipv4", "ipv6"):
+        found = json.loads(explain(family, check=True).stdout)
+        assert (found["verdict"], found["service"]) == ("local", "default/seen")
+        with watching(world, "--pod", "default/plain-0") as process:
+            ask(plain, "TCP", getattr(place.at, family), place.port)
+            (row,) = rows(process, 1)
+        assert (row["client_pod"], row["backend_pod"]) == ("default/plain-0", "default/web-0")
+    written(phase="Succeeded")
+    assert "no pod's address" in refused(explain("ipv6", check=False))
+    world.remove("plain")
 
 
 @FAMILY

@@ -113,7 +113,7 @@ def test_a_new_connection_may_have_an_old_ones_ports(bench: Bench, net: Net) -> 
     bench.run("lb_in", bytes(answer(got, flags="FA")))
     bench.run("lb_in", bytes(tcp(net.client, 40000, net.vip, 80)))
     (flow,) = bench.flows()
-    assert (flow.state, flow.packets, flow.seen) == (1, 1, 0)
+    assert (flow.state, flow.packets, flow.facts) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("kind", ["load balancer", "external", "node port"])

@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from bpf.layout import Flow, FlowSeen, FlowState, FlowTimeout, Forwarding, Row
+from bpf.layout import Flow, FlowFact, FlowState, FlowTimeout, Forwarding, Row
 from lb.address import parse
 from tests.packet.bench import Bench
 from tests.packet.case import Case, Verdict, judged, play
@@ -212,12 +212,12 @@ def test_a_flow_ends(bench: Bench, net: Net, last: str, *, local: bool) -> None:
     got = forth("S")
     back("SA")
     forth("A")
-    assert bench.flows()[0].seen == FlowSeen.ANSWER
+    assert bench.flows()[0].facts == FlowFact.ANSWER
     forth(last)
     if last == "FA":
-        assert bench.flows()[0].seen == FlowSeen.ANSWER | FlowSeen.CLIENT_FIN
+        assert bench.flows()[0].facts == FlowFact.ANSWER | FlowFact.CLIENT_FIN
         back("FA")
-        assert bench.flows()[0].seen == FlowSeen.ANSWER | FlowSeen.FINS
+        assert bench.flows()[0].facts == FlowFact.ANSWER | FlowFact.FINS
     forth("A")
     (flow,) = bench.flows()
     assert flow.state == FlowState.CLOSING

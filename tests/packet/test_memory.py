@@ -76,7 +76,7 @@ def pods(net: Net, node: str) -> list[str]:
 STRANGER = Flow(
     client=b"s" * 16, frontend=b"f" * 16, backend=b"b" * 16, client_port=1, frontend_port=2,
     backend_port=3, port=0, service=0, id=0, generation=0, protocol=6,
-    state=FlowState.ESTABLISHED, mode=Forwarding.LOCAL, seen=0, used=0, packets=0, octets=0,
+    state=FlowState.ESTABLISHED, mode=Forwarding.LOCAL, facts=0, used=0, packets=0, octets=0,
 )  # fmt: skip
 
 

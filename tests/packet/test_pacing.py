@@ -114,11 +114,21 @@ def test_beyond_its_queue_it_is_dropped(receiving: Receiving) -> None:
     assert (entry.packets, entry.dropped, entry.dropped_octets) == (1, 2, 2 * LENGTH)
 
 
+def test_what_has_to_wait_is_counted(receiving: Receiving) -> None:
+    """Packets, their bytes, and for how long; the first one finds nobody in front of it."""
+    receiving.limited(10_000)
+    assert [receiving.send(to(POD6)) for _ in range(3)] == [PASSED] * 3
+    entry = receiving.entry()
+    assert (entry.packets, entry.delayed, entry.delayed_octets) == (3, 2, 2 * LENGTH)
+    assert entry.waited > 0
+
+
 def test_the_largest_rate_holds_nobody_up(receiving: Receiving) -> None:
     """A petabit a second: not one packet is told to wait."""
     receiving.limited(10**15)
     assert [receiving.send(to(POD6)) for _ in range(50)] == [PASSED] * 50
-    assert receiving.entry().delayed == 0
+    entry = receiving.entry()
+    assert (entry.delayed, entry.delayed_octets) == (0, 0)
 
 
 def test_without_a_rate_there_is_no_limit(receiving: Receiving) -> None:

@@ -29,7 +29,9 @@ from lb.reconcile import Reconciler
 from lb.sources.convert import from_plain
 from lb.tables import SIZES, in_memory
 
-SETTINGS = Settings(node_name="n1", cgroup=Path(), bpffs=Path(), api_socket=Path())
+SETTINGS = Settings(
+    node_name="n1", manifests=Path(), cgroup=Path(), bpffs=Path(), api_socket=Path()
+)
 SMALL = {name: min(size, 128) for name, size in SIZES.items()}
 
 

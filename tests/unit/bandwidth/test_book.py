@@ -51,6 +51,9 @@ def test_a_limit_is_written_whole() -> None:
     assert shown(found) == {"a": (80_000, 10_000)}
     (number,) = {held.number for held in book.held.values()}
     assert dict(found.pods.items()) == {wanted("a").addresses[0]: PodLimits(number, 0).pack()}
+    assert book.used == (1, 1)
+    apply(book, {})
+    assert book.used == (0, 0)
 
 
 def test_entry_zero_says_whether_cgroups_are_looked_up() -> None:

@@ -150,6 +150,15 @@ def test_a_trie_is_read_in_full(bpffs: Path) -> None:
 
 
 @pytest.mark.bpf
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 3000])
+def test_entries_are_counted_without_looking(bpffs: Path, count: int) -> None:
+    """In batches smaller than the table, whether or not the last one is full."""
+    table = open_hash(created(bpffs / "hash", "hash", 4, 8, 4096))
+    table.put(entries(*range(count)))
+    assert table.count() == count
+
+
+@pytest.mark.bpf
 def test_the_slow_way_reads_the_same(bpffs: Path) -> None:
     """Key by key, where a kernel knows no batches."""
     path = created(bpffs / "hash", "hash", 4, 8, 64)

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from bpf.layout import AddressFlag, Node, NodeAddress
 from bpf.maps import MemoryArray, MemoryHash
+from bpf.netlink import Held
+from lb import tunnels
 from lb.address import Family, parse
 from lb.config import Settings
 from lb.devices import Choice, choose, feature, not_forwarding
 from lb.here import Addresses, Identity
+from lb.tunnels import Tunnel
 
 NAMES = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=4)
 BOTH = (Family.IPV4, Family.IPV6)
@@ -97,7 +100,52 @@ def test_identity_follows_the_addresses() -> None:
         identity.update(primary, range(30000, 32768))
         v4 = bytes(four) if four in primary else bytes(16)
         v6 = bytes(six) if six in primary else bytes(16)
-        assert Node.unpack(table.read(0)) == Node(7, v4, v6, 30000, 32767)
+        none = (bytes(16), bytes(16), 0, 0)
+        assert Node.unpack(table.read(0)) == Node(7, v4, v6, 30000, 32767, *none)
+
+
+def test_identity_knows_the_tunnels() -> None:
+    """Of each family; told before the first addresses, they are written with them."""
+    table = MemoryArray(1, Node.SIZE)
+    identity = Identity(table, 7)
+    four, six = parse("10.244.1.0"), parse("fd00:10:244:1::")
+    identity.reach({Family.IPV4: Tunnel("flannel.1", 5, four)})
+    assert not any(table.read(0))
+    identity.update((), range(30000, 32768))
+    for reached in ({Family.IPV4: Tunnel("a", 5, four)}, {Family.IPV6: Tunnel("b", 6, six)}, {}):
+        identity.reach(reached)
+        found = Node.unpack(table.read(0))
+        v4, v6 = reached.get(Family.IPV4), reached.get(Family.IPV6)
+        assert (found.tunnel_v4, found.device_v4) == ((four, 5) if v4 else (bytes(16), 0))
+        assert (found.tunnel_v6, found.device_v6) == ((six, 6) if v6 else (bytes(16), 0))
+
+
+TUNNELS = [
+    # addresses by device, tunnels; who is taken for IPv4, for IPv6
+    ([("eth0", "192.0.2.1")], {}, None, None),
+    ([("eth0", "192.0.2.1"), ("flannel.1", "10.244.1.0")], {"flannel.1": 5}, "flannel.1", None),
+    ([("b", "10.1.0.0"), ("a", "10.2.0.0")], {"a": 1, "b": 2}, "a", None),
+    ([("a", "fe80::1"), ("a", "169.254.1.1")], {"a": 1}, None, None),
+    ([("a", "10.1.0.0"), ("b", "fd00::1")], {"a": 1, "b": 2}, "a", "b"),
+]
+
+
+@pytest.mark.parametrize(("held", "devices", "four", "six"), TUNNELS)
+def test_the_tunnel_of_each_family(
+    held: list[tuple[str, str]], devices: dict[str, int], four: str | None, six: str | None
+) -> None:
+    """The first by name that has an address; link-local ones do not count."""
+    found = tunnels.choose(devices, [Held(parse(at), name) for name, at in held])
+    assert {which: one.device for which, one in found.items()} == {
+        which: name for which, name in ((Family.IPV4, four), (Family.IPV6, six)) if name is not None
+    }
+    assert all(one.number == devices[one.device] for one in found.values())
+
+
+def test_tunnels_are_served_whatever_is_named() -> None:
+    """Answers come back by them."""
+    assert Choice(("eth0",), (), ("t", "x")).reaching({"t"}) == Choice(("eth0", "t"), (), ("x",))
+    assert Choice(("t",)).reaching({"t"}) == Choice(("t",))
 
 
 def test_peers_stand_beside_the_own_addresses() -> None:

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from bpf.layout import DsrFlow
+from bpf.layout import DsrFlow, DsrRow, DsrRowSize, FlowTimeout
+from bpf.maps import MemoryArray
 from lb.address import Family, parse
-from lb.direct import Place, Target, alive, rows, tag
+from lb.direct import Place, Target, alive, count, rows, tag
 from lb.model import Protocol, ServiceName
 from lb.plan import Unit
+from lb.see.fills import of_direct
 
-NOW = 9_000 * (1 << 30)
+NOW = 90_000 * (1 << 30)
 CLIENT = Place(parse("198.51.100.10"), 40000)
 VIP, OTHER = Place(parse("203.0.113.10"), 80), Place(parse("203.0.113.11"), 80)
 TARGET = Target(
@@ -58,3 +60,18 @@ def test_a_flow() -> None:
 def test_what_no_packet_finds_is_left_out(fields: dict[str, int]) -> None:
     """The memory is never cleared; what is over stays until its place is needed."""
     assert shown(remembered(**fields)) == []
+
+
+def test_flows_are_counted_without_their_backends() -> None:
+    """Those that did not end, and were not silent for longer than a connection of TCP may be."""
+    silent, tick = 1000, 1 << 30
+    now = silent * tick + FlowTimeout.TCP * 10**9
+    recent = {"used": now // tick}
+    flows = [recent, {"used": 0}, {"used": silent - 1}, {"used": silent}]
+    flows += [recent | {"tag": 0}, recent | {"backend": 4}]
+    raw = b"".join(remembered(**one) for one in flows)
+    assert count(raw + bytes(64), now) == 3
+    assert count(bytes(4096), now) == 0
+    table = MemoryArray(3000, DsrRow.SIZE)
+    table.write(2000, raw + bytes(64))
+    assert of_direct(table, now) == ("dsr_flows", 3, 3000 * DsrRowSize.WAYS)

@@ -168,6 +168,21 @@ def test_what_a_turn_has_to_report() -> None:
     assert list(of_turn(turn)) == [of_service(WEB, "InvalidAnnotation", "Read", note)]
 
 
+def test_a_weight_that_cannot_be_read_is_an_event_of_its_pod() -> None:
+    """As one of a Service is an event of that."""
+    reason = "annotation tidegate.io/weight: 'x' is not a weight of 1 to 100"
+    turn = Turn(
+        causes={}, services=(), first=False, refused=[Refused("Pod default/web-0", reason)],
+        failed={}, recovered=(), writes=0, seconds=0.0,
+    )  # fmt: skip
+    assert list(of_turn(turn)) == [
+        Event(
+            "Pod", "default", "web-0", "Warning", "InvalidAnnotation", "Read",
+            f"{reason}; the default holds",
+        )
+    ]  # fmt: skip
+
+
 def test_a_bandwidth_that_cannot_be_read_is_an_event_of_its_pod() -> None:
     """A warning, with what is wrong; what an operator of the pod sees by `kubectl describe`."""
     reason = "kubernetes.io/egress-bandwidth: '10Mbit' is no quantity"

@@ -32,7 +32,7 @@ def flow(client: str = "198.51.100.10", **changes: Any) -> Flow:
         "client": parse(client), "frontend": parse("192.0.2.1"), "backend": parse("10.244.1.5"),
         "client_port": 40000, "frontend_port": 30080, "backend_port": 8080, "port": 50000,
         "service": 1, "id": 7, "generation": 1, "protocol": Protocol.TCP,
-        "state": FlowState.ESTABLISHED, "mode": Forwarding.SNAT, "seen": 0, "used": NOW,
+        "state": FlowState.ESTABLISHED, "mode": Forwarding.SNAT, "facts": 0, "used": NOW,
         "packets": 10, "octets": 5000,
     }  # fmt: skip
     return Flow(**fields | changes)
@@ -61,7 +61,7 @@ FLOWS = st.builds(
     protocol=st.sampled_from([Protocol.TCP, Protocol.UDP]),
     state=st.sampled_from(FlowState),
     mode=st.sampled_from(Forwarding),
-    seen=st.integers(0, 3),
+    facts=st.integers(0, 15),
     used=st.integers(NOW - 10_000 * SECOND, NOW + SECOND),
     packets=st.integers(0, 2**64 - 1),
     octets=st.integers(0, 2**64 - 1),

@@ -156,7 +156,7 @@ def shown() -> Tables:
     book.apply(wanted, states)
     number = book.held[Owner("default", "a", EGRESS)].number
     raw = bytearray(tables.limits.read(number))
-    struct.pack_into("=9Q", raw, 64, 5, 7000, 9, 4, 1, 2, 3, 4500, 12_000)
+    struct.pack_into("=10Q", raw, 64, 5, 7000, 9, 4, 5600, 1, 2, 3, 4500, 12_000)
     tables.limits.write(number, bytes(raw))
     return tables
 
@@ -171,7 +171,8 @@ def test_a_row_a_pod(shown: Tables) -> None:
     assert row["ingress_bits_per_second"] == 1_500_000_000
     assert row["egress"] == {
         "state": "enforced", "packets": 5, "bytes": 7000, "waited_ns": 9, "delayed": 4,
-        "overtook": 1, "marked": 2, "dropped": 3, "dropped_bytes": 4500, "unshaped_bytes": 500,
+        "delayed_bytes": 5600, "overtook": 1, "marked": 2, "dropped": 3, "dropped_bytes": 4500,
+        "unshaped_bytes": 500,
     }  # fmt: skip
 
 
@@ -196,6 +197,8 @@ def test_metrics_by_pod_and_direction(shown: Tables) -> None:
     assert samples["tidegate_limit_bits_per_second", "ingress"] == 1.5e9
     assert samples["tidegate_limit_enforced", "egress"] == 1
     assert samples["tidegate_limit_dropped_bytes_total", "egress"] == 4500
+    assert samples["tidegate_limit_delayed_bytes_total", "egress"] == 5600
+    assert samples["tidegate_limit_delayed_bytes_total", "ingress"] == 0
 
 
 def test_every_state_has_words() -> None:

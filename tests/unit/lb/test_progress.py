@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.address import Family
+from lb.histogram import Histogram
 from lb.model import ServiceName, Trigger
-from lb.progress import PROGRAMMING_BOUNDS, TURN_BOUNDS, Histogram, Progress
+from lb.progress import PROGRAMMING_BOUNDS, TURN_BOUNDS, Progress
 
 WEB, DB = ServiceName("default", "web"), ServiceName("default", "db")
 EPOCH = 1000.0

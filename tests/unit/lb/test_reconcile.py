@@ -315,6 +315,7 @@ def test_ranges_of_nobody_are_pruned_and_not_those_of_who_takes_the_id() -> None
     (unit,) = [one for one in agent.units if one.service.name == "balancer"]
     left = [key for key, _ in watch.plain.ranges.items()]
     assert agent.ranges.there[unit] == set(left)
+    assert agent.ranges.used == len(left)
     assert left != keys
 
 

@@ -13,8 +13,9 @@ from lb.model import Algorithm, Policy
 from lb.placing import Placed
 from lb.reconcile import Reconciler
 from lb.restore import restore
-from lb.rings import RING, SEED
+from lb.rings import RING, SEED, Member, Rings
 from lb.status import differences
+from lb.tables import in_memory
 from maglev import Backend, build
 from tests.unit.lb.faulty import Watch, watched
 from tests.unit.lb.making import N1, numbered, plans, service, slice_of
@@ -117,6 +118,44 @@ def test_full_rings_fail_nobody(caplog: pytest.LogCaptureFixture) -> None:
     assert differences(agent) == []
 
 
+def results(agent: Reconciler) -> dict[str, int]:
+    """What came of tables that were to be built, without what did not happen."""
+    return {result: count for result, count in agent.placer.rings.builds.results.items() if count}
+
+
+def test_builds_are_counted_by_what_came_of_them() -> None:
+    """One a ring that is written, and none for what leaves it as it is or takes it away."""
+    watch = watched({"rings": 256})
+    agent = agent_on(watch, slots=13)
+    agent.step(plans(WEB, slice_of("web", "1", "2")), 0.0)
+    sticky = service("web", "10.96.0.10", node_port=30080, affinity_seconds=10)
+    agent.step(plans(sticky, slice_of("web", "1", "2")), 1.0)
+    assert results(agent) == {"built": 1}
+    agent.step(plans(sticky, slice_of("web", "1", "3")), 2.0)
+    assert results(agent) == {"built": 2}
+    agent.step(plans(sticky, slice_of("web")), 3.0)
+    assert results(agent) == {"built": 2}
+    agent.step(plans(sticky, slice_of("web", *numbered(range(1, 15)))), 4.0)
+    assert results(agent) == {"built": 2, "too_many_backends": 1}
+    full = agent_on(watched({"rings": 64}))
+    full.step(plans(WEB, slice_of("web", "1", "2")), 0.0)
+    assert results(full) == {"map_full": 1}
+
+
+def test_a_build_is_timed_by_the_clock_that_was_given() -> None:
+    """From its first slot to the last one in the table; what came to nothing is not timed."""
+    ticks = iter([5.0, 5.002, 8.0, 8.3])
+    rings = Rings(in_memory(), grace=0.0, limit=13, clock=lambda: next(ticks))
+    members = [Member(parse(f"10.0.0.{number}"), 80, 1, number) for number in range(1, 15)]
+    rings.switch(1, 0, members[:2], 0.0)
+    rings.switch(1, 0, members, 1.0)
+    rings.switch(1, 0, members[:1], 2.0)
+    durations = rings.builds.durations
+    found = dict(zip((*durations.bounds, "all"), durations.cumulative(), strict=True))
+    assert (found[0.001], found[0.0025], found[0.25], found[0.5], found["all"]) == (0, 1, 1, 2, 2)
+    assert durations.sum == pytest.approx(0.302)
+
+
 def test_a_ring_comes_once_there_is_room() -> None:
     """By itself, without a change of the service; until then nothing but time is asked for."""
     watch = watched({"rings": 256})
@@ -158,6 +197,7 @@ def test_a_table_that_cannot_be_built_harms_no_other(
     assert {unit.service.name: one.error for unit, one in agent.failing.items()} == {
         "web": str(error)
     }
+    assert results(agent) == {"refused": 1}
     assert {unit.service.name for unit in agent.units} == {"web", "zoo"}
     watch.now = 10.0
     agent.step(made, 10.0)

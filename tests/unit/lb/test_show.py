@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import struct
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from bpf.layout import AddressFlag, Affinity, AffinityKey, ClientKind, Load, NodeAddress
 from bpf.maps import MemoryHash
-from lb import show
+from lb import looking, show
 from lb.address import Family, parse
-from lb.looking import clean
 from lb.reconcile import Reconciler
 from lb.tables import Tables
 from lb.words import flattened, status_text
@@ -175,9 +175,14 @@ def test_what_is_wrong_comes_last_and_whole() -> None:
     ]
 
 
-def test_cleanup_keeps_away_from_what_is_no_bpffs(tmp_path: Path) -> None:
-    """A folder named by mistake keeps all that is in it."""
+def test_cleanup_keeps_away_from_what_is_no_bpffs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder named by mistake keeps all that is in it; the device part is for `tests/net`."""
+    monkeypatch.setattr(looking, "_off_devices", lambda _: ["filters of eth0"])
+    monkeypatch.setattr(looking, "alone_on_devices", nullcontext)
+    monkeypatch.setattr(looking, "is_reserved", lambda: False)
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "treasure").write_text("gold")
-    assert clean(tmp_path) == []
+    assert looking.clean(tmp_path) == ["filters of eth0"]
     assert (tmp_path / "maps" / "treasure").read_text() == "gold"

@@ -9,8 +9,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from lb import agent_command
 from lb.agent_command import agent
 from lb.cli import tidegate
+from lb.config import Settings
 
 RANGES = ["10.0.0.0/8", "fd00::/8"]
 GATES = {"A": True, "B": False}
@@ -96,6 +98,40 @@ def test_words_that_yaml_takes_for_others(tmp_path: Path) -> None:
     )
     found = written(tmp_path, f"--config={path}", name="tidegate")
     assert found["featureGates"] == {"AllAlpha": True}
+
+
+@pytest.mark.parametrize(
+    ("args", "text", "is_on"),
+    [
+        (["--manifests=/m"], "", True),
+        (["--master=http://x"], "", False),
+        (["--master=http://x", "--host-ports"], "", True),
+        (["--manifests=/m", "--host-ports=false"], "", False),
+        (["--manifests=/m", "--no-host-ports"], "", False),
+        (["--manifests=/m", "--no_host_ports", "--host-ports"], "", True),
+        (["--manifests=/m"], "host-ports: false", False),
+        (["--master=http://x"], "host-ports: true", True),
+        (["--no-host-ports"], "manifests: /m\nhost-ports: true", False),
+        ([], "manifests: /m", True),
+    ],
+)
+def test_host_ports(
+    args: list[str],
+    text: str,
+    is_on: bool,  # noqa: FBT001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By default where they take no right and nobody else serves them; the last word wins."""
+    told: list[Settings] = []
+    monkeypatch.setattr(agent_command, "_serve", lambda settings, _: told.append(settings))
+    monkeypatch.setattr(agent_command, "protect", lambda _: None)
+    path = tmp_path / "tidegate.yaml"
+    path.write_text(text or "{}")
+    (tmp_path / "cgroup.procs").touch()
+    done = call("agent", *args, f"--config={path}", f"--cgroup={tmp_path}", name="tidegate")
+    assert done.exit_code == 0, done.output
+    assert [one.host_ports for one in told] == [is_on]
 
 
 @pytest.mark.parametrize(

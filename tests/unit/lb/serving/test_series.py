@@ -9,9 +9,11 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from lb import __version__
 from lb.address import Family
 from lb.metrics import scraper
 from lb.model import Policy
+from lb.reaper import Rounds
 from lb.serving.series import KubeProxyCollector
 from lb.sources.kubernetes import KubernetesSource
 from lb.sources.reflector import Failed
@@ -28,6 +30,8 @@ PROGRAMMING = " ".join(
     ]
 )
 GOLDEN = {
+    "kubeproxy_conntrack_reconciler_deleted_entries_total": ("counter", "ip_family", ""),
+    "kubeproxy_conntrack_reconciler_sync_duration_seconds": ("histogram", "ip_family", TURN),
     "kubeproxy_network_programming_duration_seconds": ("histogram", "ip_family", PROGRAMMING),
     "kubeproxy_proxy_healthz_total": ("counter", "code", ""),
     "kubeproxy_proxy_livez_total": ("counter", "code", ""),
@@ -53,10 +57,12 @@ class Series(NamedTuple):
     values: dict[str, float]
 
 
-def scrape(bench: Bench) -> Series:
+def scrape(bench: Bench, rounds: Rounds | None = None) -> Series:
     """As a Prometheus server reads it, after three questions to the health port."""
     asked = {("/healthz", 200): 2, ("/healthz", 503): 1, ("/livez", 200): 4}
-    text = scraper(KubeProxyCollector(bench.controller, lambda: asked))().decode()
+    text = scraper(
+        KubeProxyCollector(bench.controller, lambda: asked, rounds or Rounds())
+    )().decode()
     types = {
         line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE")
     }
@@ -145,6 +151,40 @@ def test_local_services_without_local_endpoints_are_counted_once() -> None:
     }
 
 
+def test_sockets_that_were_ended_stand_for_entries_of_conntrack() -> None:
+    """By family, with how long the rounds took that looked for them."""
+    rounds = Rounds()
+    four, six = Family
+    rounds.end(six)
+    rounds.end(six)
+    rounds.done([four, six], 0.25)
+    rounds.done([six], 0.003)
+    found = scrape(Bench(), rounds)
+    name = "kubeproxy_conntrack_reconciler_deleted_entries_total"
+    assert [found.values[f"{name}{{ip_family={one.label}}}"] for one in (four, six)] == [0, 2]
+    assert [count(found, "conntrack_reconciler_sync", one) for one in (four, six)] == [1, 2]
+    bucket = "kubeproxy_conntrack_reconciler_sync_duration_seconds_bucket"
+    assert found.values[f"{bucket}{{ip_family=IPv6,le=0.004}}"] == 1
+
+
+def test_the_build_tells_whose_kube_proxy_it_follows() -> None:
+    """Labels of Kubernetes' own metric, in a version that sorts as that of kube-proxy."""
+    lines = scraper(KubeProxyCollector(Bench().controller, dict, Rounds()))().decode()
+    (metric,) = [
+        one for one in text_string_to_metric_families(lines) if one.name == "kubernetes_build_info"
+    ]
+    (sample,) = metric.samples
+    assert sorted(sample.labels) == [
+        "build_date", "compiler", "git_commit", "git_tree_state", "git_version", "go_version",
+        "major", "minor", "platform",
+    ]  # fmt: skip
+    assert (metric.type, sample.value) == ("gauge", 1)
+    known = {name: sample.labels[name] for name in ("major", "minor", "git_version")}
+    version = f"v1.36.0+tidegate-{__version__}"
+    assert known == {"major": "1", "minor": "36", "git_version": version}
+    assert sample.labels["platform"].startswith("linux/")
+
+
 def test_requests_to_the_api_server_are_counted_as_client_go_does(
     api: ApiServer, tmp_path: Path
 ) -> None:
@@ -159,7 +199,7 @@ def test_requests_to_the_api_server_are_counted_as_client_go_does(
     api.stop()
     with pytest.raises(Failed):
         source.api.get("/api/v1/services", {}, patience=5.0)
-    collector = KubeProxyCollector(Bench().controller, dict, source.api)
+    collector = KubeProxyCollector(Bench().controller, dict, Rounds(), source.api)
     lines = scraper(collector)().decode().splitlines()
     host = f'host="{api.address}:{api.port}"'
     found = [line for line in lines if line.startswith("rest_client_requests_total{")]
