@@ -9,7 +9,6 @@ import functools
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Collection
@@ -36,6 +35,7 @@ from lb.letterbox import Letterbox
 from lb.limits.manager import Bandwidth
 from lb.neighbours import Neighbours
 from lb.pod_devices import PodDevices
+from lb.ready import announce
 from lb.reaper import Reaper, Work
 from lb.reconcile import Reconciler
 from lb.repairs import Parts, checks, differences
@@ -318,11 +318,7 @@ class Agent:
             told = self.controller.note
             self._handover = Handover(self.controller.answers, self._stop, told)
             self._handover.start()
-        path = os.environ.get("NOTIFY_SOCKET")
-        if path:
-            address = "\0" + path[1:] if path.startswith("@") else path
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-                notify.sendto(b"READY=1\n", address)
+        announce()
 
     def _await_synced(self) -> None:
         with self.controller.lock:

@@ -117,7 +117,10 @@ class Bandwidth:
         self.bbr.put()
         if self._settings.bandwidth == "off":
             self._book.apply({}, {})
-            places.put(places.Places(), self.programs)
+            try:
+                places.put(places.Places(), self.programs)
+            except (OSError, tc.NetlinkError) as error:
+                self._tell((f"{error}",))
             return
         looked = 0
         while True:
