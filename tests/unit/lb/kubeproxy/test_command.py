@@ -186,10 +186,6 @@ def test_wrong_usage(args: list[str], message: str) -> None:
             "tidegate",
             f"Tidegate {__version__}, in place of kube-proxy 1.36\n",
         ),
-            ["agent", "--version"],
-            "tidegate",
-            f"Tidegate {__version__}, in place of kube-proxy 1.36\n",
-        ),
     ],
 )
 def test_the_version(args: list[str], name: str, said: str) -> None:
