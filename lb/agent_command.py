@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lb import KUBERNETES, __version__, logs
+from lb import logs
 from lb.config import (
     BACKEND_SLOTS,
     REPAIR_SECONDS,
@@ -45,7 +45,7 @@ from lb.options import (
     kube_proxy_flags,
     optional_value,
 )
-from lb.reading import DOCUMENT, WHERE, Command, from_file
+from lb.reading import DOCUMENT, WHERE, Command, from_file, tell_version
 from lb.tables import SIZES
 from lb.unforeseen import Guard
 
@@ -227,8 +227,13 @@ log = logging.getLogger("tidegate")
 )
 @optional_value("--init-only", type=bool, default=False, help="Do only what needs root, and end.")
 @click.option("--write-config-to", type=_PATH, help="Write the configuration in force, and end.")
-@click.version_option(
-    __version__, message=f"Tidegate %(version)s, in place of kube-proxy {KUBERNETES}"
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=tell_version,
+    help="Show the version, and end.",
 )
 @click.pass_context
 def agent(context: click.Context, /, **flags: Any) -> None:

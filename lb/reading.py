@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from lb import GIT_VERSION, KUBERNETES, __version__
 from lb.errors import BadInput
 from lb.kubeproxy.decode import Document, read
 
@@ -75,6 +76,15 @@ def _flags_in(document: Document, path: Path, command: click.Command) -> dict[st
             raise click.BadParameter(f"{path}: {name}: {error.message}") from error
         values[one.name] = texts if one.multiple else ",".join(texts)
     return values
+
+
+def tell_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001
+    """Under kube-proxy's name as kube-proxy tells it, since installers read that; and end."""
+    if wanted:
+        called_so = context.info_name == KUBE_PROXY
+        said = f"Tidegate {__version__}, in place of kube-proxy {KUBERNETES}"
+        click.echo(f"Kubernetes {GIT_VERSION}" if called_so else said)
+        context.exit()
 
 
 def _as_typed(value: Any, kind: click.ParamType[Any]) -> str:

@@ -138,10 +138,13 @@ def device_to(address: bytes) -> str:
 
 
 def algorithm(asked: Asked | None) -> str:
-    """How the program chooses for a packet of the view: bpf/service.h."""
+    """How the program chooses for a packet of the view: bpf/service.h.
+
+    `random` is the word of `--algorithm`: by a hash of the packet's ends, over the list itself.
+    """
     if asked is not None and asked.service.ring and asked.view is View.OUTSIDE:
         return "maglev"
-    return "hash"
+    return "random"
 
 
 def flow_of(rows: Array, ends: Ends) -> Flow | None:

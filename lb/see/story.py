@@ -75,7 +75,7 @@ def _choice(answer: dict[str, Any]) -> list[str]:
     if answer.get("ring") and not answer["remembered"]:
         ring = answer["ring"]
         lines.append(f"Maglev: slot {ring['slot']} of {ring['slots']} of the service's ring.")
-    if answer["algorithm"] == "random" and not answer["remembered"]:
+    if answer["via"] == "socket" and answer["algorithm"] and not answer["remembered"]:
         lines.append("A socket's backend is taken at random; another time it may be another.")
     pod = f", pod {answer['backend_pod']}" if answer["backend_pod"] else ""
     node = f", on {answer['backend_node']}" if answer["backend_node"] else ""

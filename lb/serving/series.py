@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from bpf.layout import Empty, View
-from lb import KUBERNETES, __version__
+from lb import GIT_VERSION, KUBERNETES
 from lb.address import Family
 from lb.controller import Controller
 from lb.metrics import histogram
@@ -105,7 +105,7 @@ def _build() -> Metric:
     labels = {
         "major": major,
         "minor": minor,
-        "git_version": f"v{KUBERNETES}.0+tidegate-{__version__}",
+        "git_version": GIT_VERSION,
         "git_commit": "",
         "git_tree_state": "",
         "build_date": "",

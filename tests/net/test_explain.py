@@ -132,7 +132,7 @@ def test_packets_from_outside(outside: Outside, oracle: Any) -> None:
                 assert answer["mode"] == ("local" if met == "web-0" else "snat")
                 assert answer["service"] == f"default/told-{protocol.lower()}"
                 assert answer["flow"] == "begins"
-                assert answer["algorithm"] == ("hash" if kind == "cluster" else "maglev")
+                assert answer["algorithm"] == ("random" if kind == "cluster" else "maglev")
                 if kind != "cluster":
                     assert answer["ring"]["slot"] < answer["ring"]["slots"]
                 seen.add(met)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from lb import agent_command
+from lb import __version__, agent_command
 from lb.agent_command import agent
 from lb.cli import tidegate
 from lb.config import Settings
@@ -177,11 +177,21 @@ def test_wrong_usage(args: list[str], message: str) -> None:
     assert message in done.output
 
 
-def test_the_version() -> None:
-    """`kube-proxy --version` says whose it is."""
-    done = call("--version")
-    assert done.exit_code == 0
-    assert "Tidegate" in done.output
+@pytest.mark.parametrize(
+    ("args", "name", "said"),
+    [
+        (["--version"], "kube-proxy", f"Kubernetes v1.36.0+tidegate-{__version__}\n"),
+        (
+            ["agent", "--version"],
+            "tidegate",
+            f"Tidegate {__version__}, in place of kube-proxy 1.36\n",
+        ),
+    ],
+)
+def test_the_version(args: list[str], name: str, said: str) -> None:
+    """`kube-proxy --version` is what installers read; both say whose it is."""
+    done = call(*args, name=name)
+    assert (done.exit_code, done.output) == (0, said)
 
 
 def test_called_by_name(
