@@ -125,7 +125,7 @@ def test_tcp_leaves_the_node_at_the_rate(
     with pace.sending(
         limited.app, limited.client, getattr(limited.client, family), "-P", str(flows)
     ):
-        found = pace.closest(limited.client, rate * MEGABIT)
+        found = pace.closest(limited.client, rate * MEGABIT, windows=8)
     assert found == pytest.approx(rate * MEGABIT, rel=WITHIN)
 
 
