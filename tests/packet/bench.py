@@ -26,7 +26,7 @@ from bpf.maps import KernelArray, totals
 from bpf.netns import cookie, entered
 from bpf.pins import Pins
 from bpf.texts import LB, LB_XDP, POD, XDP
-from lb.address import parse, parse_prefix
+from lb.address import Address, parse, parse_prefix
 from lb.config import Settings
 from lb.here import Addresses, Cidrs
 from lb.model import ServiceName
@@ -144,8 +144,8 @@ class Bench:
         self._now = 0.0
         with entered(self._path):
             self._device = socket.if_nametoindex("outside")
-            node = Node(cookie(), *HERE.addresses, 80, 80)
-        self._pins.open_array("node").write(0, node.pack())
+            self._netns = cookie()
+        self.reach()
         self._addresses = Addresses(self._pins.open_hash("addresses"), _AGENT)
         peers = [parse(address) for address in PEER.values()]
         self._addresses.update(HERE.addresses, HERE.addresses, peers)
@@ -157,6 +157,13 @@ class Bench:
             folder = building.folders[XDP]
             self._xdp = Xdp("native", folder, self._pins.links, self._devices)
             self._xdp.follow(["outside"])
+
+    def reach(self, *tunnel: Address) -> None:
+        """Other nodes' pods are behind a tunnel with these addresses, if any: the device itself."""
+        through = [self._device if tunnel else 0] * 2
+        none = (bytes(16), bytes(16))
+        node = Node(self._netns, *HERE.addresses, 80, 80, *(tunnel or none), *through)
+        self._pins.open_array("node").write(0, node.pack())
 
     @property
     def pins(self) -> Pins:

@@ -118,6 +118,27 @@ def test_an_unknown_answer_passes_unchanged(bench: Bench, net: Net, l4: Make, pr
             play(bench, Case(f"{source} to {port}", given, sent, program=program))
 
 
+def test_a_flow_keeps_the_address_of_its_tunnel(bench: Bench, net: Net, l4: Make) -> None:
+    """Where the way leads through the pods' tunnel; also when another way is taken later on."""
+    tunnel = {4: "10.244.1.0", 6: "fd00:10:244:1::"}
+    bench.reach(*map(parse, tunnel.values()))
+    try:
+        wanted = tunnel[6 if ":" in net.vip else 4]
+        given = (offered(net, l4, net.there),)
+        forth = Case(
+            "forth", given, l4(net.client, 40000, net.vip, 80, hops=64), Verdict.SEND,
+            l4(wanted, SOME_PORT, net.remote[0], BACKEND, hops=63),
+        )  # fmt: skip
+        back = answer(play(bench, forth))
+        bench.reach()
+        restored = l4(net.vip, 80, net.client, 40000, flags="SA", hops=63)
+        play(bench, Case("back", None, back, Verdict.SEND, restored))
+        bench.reach(*map(parse, tunnel.values()))
+        play(bench, forth._replace(given=None))
+    finally:
+        bench.reach()
+
+
 @pytest.mark.parametrize("local", [True, False], ids=["local", "SNAT"])
 def test_a_flow_counts_its_packets(bench: Bench, net: Net, l4: Make, *, local: bool) -> None:
     """One flow, found from both sides, with all packets of both in it."""
