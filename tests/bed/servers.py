@@ -21,6 +21,11 @@ error_log stderr warn;
 events {{ }}
 http {{
     access_log off;
+    # A connection goes on for as long as its client wants: nginx would end it after 1,000 requests
+    # or an hour, in the midst of a test where an emulated agent takes its time.
+    keepalive_requests 1000000;
+    keepalive_time 24h;
+    keepalive_timeout 1h;
     default_type application/json;
     client_body_temp_path body;
     proxy_temp_path proxy;
