@@ -54,7 +54,7 @@ def test_both_backends_answer(
         Met("web-1", getattr(world.node, family)),
     }
     place = services[protocol]["balancer"]
-    met = {outside.ask(protocol, place, family) for _ in range(12)}
+    met = {outside.ask(protocol, place, family) for _ in range(30)}
     assert met == wanted
 
 
