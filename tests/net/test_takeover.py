@@ -14,6 +14,7 @@ import pytest
 from tests.bed import Cluster, Outcome, Process, curl, until
 from tests.bed.kubeproxy import NODE_PORT, VIPS, iptables, kubelet_and_cni, nftables, saved
 from tests.bed.network import Pair
+from tests.bed.process import PATIENCE
 from tests.net.world import ECHO, FAMILIES, WEB, World, answers, url
 
 KINDS = ("iptables-nft", "iptables-legacy", "nftables")
@@ -44,7 +45,7 @@ to, stop, seen, failed = (sys.argv[1], 80), [], {}, []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
 while not stop:
     try:
-        with socket.create_connection(to, timeout=5) as one:
+        with socket.create_connection(to, timeout=float(sys.argv[2])) as one:
             one.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
             said = b"".join(iter(lambda: one.recv(4096), b"")).partition(b"\\r\\n\\r\\n")[2]
             seen[json.loads(said)["pod"]] = seen.get(json.loads(said)["pod"], 0) + 1
@@ -127,7 +128,7 @@ def flushed(world: World) -> None:
 def asking(world: World, script: str, address: str) -> Process:
     """A pod asks until it is ended."""
     return world.app.spawn(
-        sys.executable, "-IS", "-c", script, address,
+        sys.executable, "-IS", "-c", script, address, str(5 * PATIENCE),
         ready=lambda process: "answered" in process.output,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -44,16 +45,28 @@ OUTSIDE = tuple(
 """Of each sort of traffic one test; emulated, all of them would take an hour."""
 IPVS = ("tests/net/test_takeover_ipvs.py::test_no_connection_through_ipvs_meets_a_gap",)
 SECONDS = 1500.0
-"""Some four minutes on an idle machine; under load the emulated one gets little of it."""
+"""Some thirteen minutes on an idle machine; under load the emulated one gets little of it."""
+MOST_AGAIN = 3
+log = logging.getLogger("tidegate.test")
 
 
 @pytest.fixture(scope="session")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """What became of all tests, in one boot."""
+    """What became of all tests, in one boot; of a few that failed, in a second one.
+
+    An emulated machine stands still for seconds now and then. What is wrong fails twice.
+    """
     if reason := missing():
         pytest.skip(reason)
     tests = [f"'{one}'" for one in (*SOCKETS, *OUTSIDE, *IPVS, *PACING)]
-    return run(tests, tmp_path_factory.mktemp("vm"), timeout=SECONDS)
+    found = run(tests, tmp_path_factory.mktemp("vm"), timeout=SECONDS)
+    bad = found.failed()
+    if not 0 < len(bad) <= MOST_AGAIN:
+        return found
+    log.warning("once more, in a machine of their own: %s", ", ".join(bad))
+    return found.after(
+        run([f"'{one}'" for one in bad], tmp_path_factory.mktemp("again"), timeout=SECONDS)
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,4 +74,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.vm)
-            item.add_marker(pytest.mark.timeout(SECONDS + 180))
+            item.add_marker(pytest.mark.timeout(2 * SECONDS + 360))

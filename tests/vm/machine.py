@@ -58,6 +58,18 @@ class Result(NamedTuple):
         passed = [one for one in self.passed if _file(one) in files]
         return Result(self.release, passed, bad, skipped, self.console)
 
+    def failed(self) -> list[str]:
+        """What failed, as pytest takes it; nothing where the machine itself did."""
+        parts = (one.partition("::") for one in self.failures)
+        return [f"{file.replace('.', '/')}.py::{name}" for file, _, name in parts if file]
+
+    def after(self, again: Result) -> Result:
+        """With what failed here and passed there."""
+        mended = [one for one in self.failures if one in again.passed]
+        still = {one: text for one, text in self.failures.items() if one not in mended}
+        told = f"{self.console}\n{again.console}"
+        return self._replace(passed=[*self.passed, *mended], failures=still, console=told)
+
 
 def _file(case: str) -> str:
     """The file of a test; nothing where the machine itself failed."""
