@@ -70,11 +70,13 @@ def _flags_in(document: Document, path: Path, command: click.Command) -> dict[st
             continue
         parts = value if isinstance(value, list) else [value]
         texts = [_as_typed(part, one.type) for part in parts]
+        texts = texts if one.multiple else [",".join(texts)]
         try:
-            one.type.convert(",".join(texts), one, None)
+            for text in texts:
+                one.type.convert(text, one, None)
         except click.BadParameter as error:
             raise click.BadParameter(f"{path}: {name}: {error.message}") from error
-        values[one.name] = texts if one.multiple else ",".join(texts)
+        values[one.name] = texts if one.multiple else texts[0]
     return values
 
 

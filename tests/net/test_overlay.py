@@ -50,9 +50,11 @@ def tunnelled(here: Node, there: Node) -> None:
         here.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv4/conf/{name}/rp_filter")
 
 
-@pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Two nodes with a tunnel between them, made before the agents start; n1's is restarted."""
+@pytest.fixture(scope="module", params=["native", "generic", "off"])
+def overlay(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """Two nodes with a tunnel between them, made before the agents start; by each kind of XDP."""
     with Cluster(nodes=2) as cluster:
         for number, one in enumerate(cluster.nodes):
             web = one.pod(f"web-{number}")
@@ -69,7 +71,7 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(cluster, tmp_path_factory.mktemp("manifests"))
         cluster.route(SERVICES, world.node)
         world.write("nodes", *(node(one.name, addresses=one.addresses) for one in cluster.nodes))
-        world.start()
+        world.start("--xdp", request.param)
         yield world
         world.close()
 
