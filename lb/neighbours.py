@@ -11,6 +11,7 @@ import functools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 from zlib import crc32
@@ -64,17 +65,18 @@ class Neighbours:
         self._stirred = threading.Event()
         self._wanted: set[Hop] = set()
         self._is_kept = True
+        self._put_back: deque[Hop] = deque()
         self._error = ""
 
-    def mend(self) -> list[str]:
-        """A line for each that somebody took away: they come back at once.
+    def mend(self) -> Iterator[str]:
+        """A line for each that somebody took away and that is back; missing ones come back soon.
 
         Raises OSError, NetlinkError.
         """
-        lost = self._lost()
-        if lost:
+        if self._lost():
             self.stir()
-        return [f"neighbour {hop.address}, which was no longer kept" for hop in lost]
+        while self._put_back:
+            yield f"neighbour {self._put_back.popleft().address}, which was no longer kept"
 
     def differences(self) -> list[str]:
         """The same, and changes nothing. Raises OSError, NetlinkError."""
@@ -135,6 +137,8 @@ class Neighbours:
         wanted = {hop for hop in hops - known.settled if hop.device in asking}
         neighbour.manage(wanted - known.ours)
         neighbour.let_go(known.ours - wanted)
+        if self._is_kept:
+            self._put_back.extend(sorted(wanted & self._wanted - known.ours))
         if wanted - known.ours:
             self._is_kept = wanted <= neighbour.managed().ours
         self._wanted = wanted

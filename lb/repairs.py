@@ -86,7 +86,7 @@ def checks(settings: Settings, controller: Controller, parts: Parts) -> tuple[Ch
         Check("map", tables, lock),
         Check("device", lambda: iter(parts.xdp.mend()), nullcontext()),
         Check("tail_call", calls, nullcontext()),
-        Check("neighbour", lambda: iter(parts.neighbours.mend()), nullcontext(), _NETLINK),
+        Check("neighbour", parts.neighbours.mend, nullcontext(), _NETLINK),
         Check("bandwidth", lambda: iter(parts.bandwidth.mend()), nullcontext(), _NETLINK),
     )
 
