@@ -1,74 +1,37 @@
-"""What connection tracking, IPVS and ipset hold in this network namespace, over netlink.
+"""What IPVS and ipset hold in this network namespace, and its devices, over netlink.
 
-Only what is needed to come after another proxy: connections that it translated, its virtual
-servers, its sets. On a kernel without one of these there is nothing to find.
+Only what is needed to come after another proxy: its virtual servers and its sets. On a kernel
+without one of these there is nothing to find.
 """
 
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from pyroute2.conntrack import Conntrack
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.ipset import IPSet, IPSetError
 from pyroute2.ipvs import IPVS, IPVSService
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
+
+from bpf.conntrack import Server
 
 __all__ = [
-    "NetlinkError", "Translated", "active_connections", "forget", "remove_device", "remove_sets",
-    "remove_virtual_servers", "translated",
+    "NetlinkError", "active_connections", "addresses_of", "remove_device", "remove_sets",
+    "remove_virtual_servers", "virtual_servers",
 ]  # fmt: skip
 
-_DST_NAT = 1 << 5  # IPS_DST_NAT; linux/netfilter/nf_conntrack_common.h
-_V4_MAPPED = bytes(10) + b"\xff\xff"
+_TCP = 6
 _NO_SUCH = (errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL)
-
-
-class Translated(NamedTuple):
-    """A connection whose destination was translated. `frontend`: 16 bytes, IPv4 v4-mapped."""
-
-    protocol: int
-    frontend: bytes
-    port: int
-    key: Any
-    """For `forget`."""
-
-
-def translated() -> Iterator[Translated]:
-    """All such connections over TCP or UDP; others are passed over. Raises OSError, NetlinkError.
-
-    The kernel looks through its table for us (CTA_STATUS_MASK, Linux 5.15).
-    """
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with Conntrack(nfgen_family=family) as table:
-            for message in table.dump(status=_DST_NAT, status_mask=_DST_NAT):
-                one = NFCTAttrTuple.from_netlink(family, message.get_attr("CTA_TUPLE_ORIG"))
-                if one.dport:
-                    yield Translated(one.proto, _packed(one.daddr), one.dport, one)
-
-
-def forget(one: Translated) -> bool:
-    """The next packet of the connection is a first one; False: it was over. Raises OSError."""
-    with Conntrack(nfgen_family=one.key.family) as table:
-        try:
-            table.entry("del", tuple_orig=one.key)
-        except NetlinkError as error:
-            if error.code != errno.ENOENT:
-                raise
-            return False
-    return True
 
 
 def active_connections() -> int:
     """Those over TCP that go on through virtual servers at this namespace's own addresses.
 
-    0 where the kernel has no IPVS. Call it, and `remove_virtual_servers`, only where IPVS was in
-    use: to ask for it loads its module. Raises OSError, NetlinkError.
+    0 where the kernel has no IPVS. Call it, and the two below, only where IPVS was in use: to ask
+    for it loads its module. Raises OSError, NetlinkError.
     """
     with _ipvs() as servers:
         return sum(
@@ -76,6 +39,14 @@ def active_connections() -> int:
             for service in _own(servers)
             for message in list(servers.dest("dump", service=service))
         )
+
+
+def virtual_servers() -> set[Server]:
+    """The same servers, those of TCP. Raises likewise."""
+    with _ipvs() as servers:
+        return {
+            Server(one["addr"], one["port"]) for one in _own(servers) if one["protocol"] == _TCP
+        }
 
 
 def remove_virtual_servers() -> int:
@@ -118,6 +89,17 @@ def _own(servers: Any) -> list[Any]:
     return found
 
 
+def addresses_of(device: str) -> set[str]:
+    """As text; none where it is not there. Raises OSError, NetlinkError."""
+    with IPRoute() as route:
+        return {
+            address
+            for index in route.link_lookup(ifname=device)
+            for message in route.get_addr(index=index)
+            if (address := message.get("local") or message.get("address"))
+        }
+
+
 def remove_device(name: str) -> bool:
     """False: it was not there. Raises OSError, NetlinkError."""
     with IPRoute() as route:
@@ -145,9 +127,3 @@ def _destroyed(sets: IPSet, name: str) -> bool:
     except (NetlinkError, IPSetError):
         return False  # a rule of somebody's uses it
     return True
-
-
-def _packed(text: str) -> bytes:
-    if ":" in text:
-        return socket.inet_pton(socket.AF_INET6, text)
-    return _V4_MAPPED + socket.inet_pton(socket.AF_INET, text)

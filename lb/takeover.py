@@ -3,14 +3,12 @@
 New connections of sockets and from outside never meet its rules then. The rest of the order:
 packets first (nat, then filter), what the rules pointed to, and last the memory of translated UDP
 flows, which would go on to the old endpoint for as long as they are used. Connections over TCP go
-on: connection tracking remembers their translation without any rule, as long as any chain of
-the type nat is there. So where kube-proxy's nftables table was the only one, an empty chain of
-ours takes its place in the same transaction, until `tidegate cleanup`.
+on: connection tracking remembers their translation without any rule, as long as there is a chain
+of the type nat, and a rule that asks of connection tracking: kube-proxy's may have been the only
+ones. So a chain of ours has both, which does nothing else, until `tidegate cleanup`.
 
-Connections through IPVS need its virtual servers, and the device that holds their addresses: those
-go last, when no connection is left, or after some minutes.
-
-Not for a kube-proxy that still runs, which would put everything back: `lb.handover` says when.
+Not for what mode ipvs left, which is `lb.ipvs`; nor for a kube-proxy that still runs, which
+would put everything back: `lb.handover` says when.
 """
 
 from __future__ import annotations
@@ -18,24 +16,27 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bpf import netfilter
+from bpf import conntrack, netfilter
+from lb import ipvs
 from lb.errors import KernelRefused
 from lb.leftovers import SETS, removal
 
 log = logging.getLogger("tidegate.takeover")
 
-DEVICE = "kube-ipvs0"
-"""Holds the addresses of services in kube-proxy's mode ipvs."""
 TABLE, KEEPER = "kube-proxy", "tidegate-nat"
 """nftables: kube-proxy's table, and ours."""
-_CHAIN = "{ type nat hook postrouting priority 100; policy accept; }"
+_KEEP = """\
+add table {family} {table}
+add chain {family} {table} keep {{ type nat hook postrouting priority 100; policy accept; }}
+flush chain {family} {table} keep
+add rule {family} {table} keep ct state established accept
+"""
+"""In a chain of this type only first packets meet rules: this one matches none."""
 _LEGACY = {
     "iptables-legacy": Path("/proc/net/ip_tables_names"),
     "ip6tables-legacy": Path("/proc/net/ip6_tables_names"),
@@ -43,20 +44,22 @@ _LEGACY = {
 """The older kind of iptables is asked only where it has tables: asking makes them."""
 _NFT = ("iptables-nft", "ip6tables-nft")
 
-IDLE_SECONDS, LOOK_SECONDS = 300.0, 2.0
-"""The longest wait for the last connection through IPVS, and the pause between two looks."""
+_NO_TIME = threading.Event()
+_NO_TIME.set()
 Serves = Callable[[int, bytes, int], bool]
 """Is there a frontend of ours at protocol, address and port?"""
 
 
 def take_over(serves: Serves) -> list[str]:
     """Remove everything; a line for each thing that went. What cannot be removed is logged."""
-    return [*remove_rules(serves), *remove_servers()]
+    removed = remove_rules(serves)
+    ipvs.take_connections(_NO_TIME)
+    return [*removed, *remove_servers(), *remove_device()]
 
 
 def remove_rules(serves: Serves) -> list[str]:
     """All but what connections still need."""
-    removed = [line for step in (_nftables, _iptables, _sets) for line in _tried(step)]
+    removed = [line for step in (_keep, _nftables, _iptables, _sets) for line in _tried(step)]
     return [*removed, *(_flows(serves) if removed else ())]
 
 
@@ -69,8 +72,13 @@ def _tried(step: Callable[[], list[str]]) -> list[str]:
 
 
 def remove_servers() -> list[str]:
-    """The virtual servers of IPVS, once `wait_for_servers` says so; a line for each."""
-    return _tried(_virtual_servers)
+    """The virtual servers of IPVS, once `ipvs.take_connections` says so; a line for them."""
+    return _tried(ipvs.remove_servers)
+
+
+def remove_device() -> list[str]:
+    """And their device, once `ipvs.wait_for_device` says so."""
+    return _tried(ipvs.remove_device)
 
 
 def traces() -> bool:
@@ -78,7 +86,7 @@ def traces() -> bool:
 
     Raises KernelRefused, OSError.
     """
-    if any(name == TABLE for _, name in _nft_tables()) or _has_device():
+    if any(name == TABLE for _, name in _nft_tables()) or ipvs.is_here():
         return True
     # One short chain: with all of them there may be a hundred thousand rules.
     return any(_has_chain(program, "nat", "KUBE-POSTROUTING") for program in _programs())
@@ -89,25 +97,6 @@ def _has_chain(program: str, table: str, chain: str) -> bool:
         return False  # to ask for a table makes it
     asked = [program, "-w", "10", "-t", table, "-S", chain]
     return not subprocess.run(asked, capture_output=True, check=False).returncode  # noqa: S603
-
-
-def wait_for_servers(stop: threading.Event) -> bool:
-    """Waits for the connections through IPVS; False: told to stop before that."""
-    deadline, is_told = time.monotonic() + IDLE_SECONDS, False
-    while _has_device() and time.monotonic() < deadline:
-        try:
-            count = netfilter.active_connections()
-        except (OSError, netfilter.NetlinkError) as error:
-            log.warning("IPVS: %s", error)
-            break
-        if not count:
-            break
-        if not is_told:
-            log.info("%d connections go on through IPVS; its servers stay as long", count)
-            is_told = True
-        if stop.wait(LOOK_SECONDS):
-            return False
-    return True
 
 
 def give_back() -> list[str]:
@@ -138,17 +127,18 @@ def _nft_tables() -> list[tuple[str, str]]:
     return [(one["family"], one["name"]) for one in tables]
 
 
+def _keep() -> list[str]:
+    if shutil.which("nft") and traces():
+        _run(
+            ["nft", "-f", "-"], "".join(_KEEP.format(family=f, table=KEEPER) for f in ("ip", "ip6"))
+        )
+    return []
+
+
 def _nftables() -> list[str]:
     found = [family for family, name in _nft_tables() if name == TABLE]
     if found:
-        lines = []
-        for family in found:
-            lines += [
-                f"add table {family} {KEEPER}",
-                f"add chain {family} {KEEPER} keep {_CHAIN}",
-                f"delete table {family} {TABLE}",
-            ]
-        _run(["nft", "-f", "-"], "\n".join(lines) + "\n")
+        _run(["nft", "-f", "-"], "".join(f"delete table {family} {TABLE}\n" for family in found))
     return [f"nftables table {family} {TABLE}" for family in found]
 
 
@@ -172,29 +162,6 @@ def _programs() -> Iterator[str]:
             yield program
 
 
-def _has_device() -> bool:
-    try:
-        socket.if_nametoindex(DEVICE)
-    except OSError:
-        return False
-    return True
-
-
-def _virtual_servers() -> list[str]:
-    """Before the device, whose addresses tell which servers are kube-proxy's."""
-    if not _has_device():
-        return []
-    removed = []
-    try:
-        count = netfilter.remove_virtual_servers()
-        removed += [f"{count} virtual servers of IPVS"] if count else []
-    except (OSError, netfilter.NetlinkError) as error:
-        log.warning("IPVS: %s", error)
-    if netfilter.remove_device(DEVICE):
-        removed.append(f"device {DEVICE}")
-    return removed
-
-
 def _sets() -> list[str]:
     return [f"set {name}" for name in netfilter.remove_sets(SETS)]
 
@@ -202,9 +169,9 @@ def _sets() -> list[str]:
 def _flows(serves: Serves) -> list[str]:
     count = 0
     try:
-        for one in list(netfilter.translated()):
+        for one in list(conntrack.translated()):
             if one.protocol == 17 and serves(one.protocol, one.frontend, one.port):
-                count += netfilter.forget(one)
+                count += conntrack.forget(one)
     except (OSError, netfilter.NetlinkError) as error:
         log.warning("translated UDP flows: %s", error)
     return [f"{count} translated UDP flows"] if count else []
