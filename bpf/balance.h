@@ -252,6 +252,15 @@ static __always_inline struct dsr_row *dsr_row_for(const struct pkt *pkt, __u64 
 	return dsr_row_of(*hash);
 }
 
+/* Does the kernel go on with a connection that it had before we came? Then it knows the backend:
+ * kube-proxy's translations outlive its rules. XDP passes to tc what has no flow. */
+static __always_inline bool is_tracked(const struct pkt *pkt)
+{
+	if (FROM_PODS)
+		return true;
+	return IS_LAST && tracked.lookup((struct ends *)&pkt->ends);
+}
+
 /* A packet that is known by `flows`, or will be. */
 static __always_inline int balance_flow(struct packet_ctx *ctx, const struct pkt *pkt,
 					const struct frontend *frontend)
@@ -262,9 +271,8 @@ static __always_inline int balance_flow(struct packet_ctx *ctx, const struct pkt
 		return send(ctx, pkt, flow, SIDE_CLIENT);
 	if (flow)
 		flow->state = FLOW_FREE;
-	/* A pod's connection that began before we did is the stack's: kube-proxy's connection
-	 * tracking still knows its backend. From outside it may have come by another node. */
-	if (FROM_PODS && !may_begin(pkt))
+	/* From outside it may also have come by another node: then Maglev knows. */
+	if (!may_begin(pkt) && is_tracked(pkt))
 		return PACKET_NEXT;
 	return begin_elsewhere(ctx, pkt);
 }
@@ -292,7 +300,7 @@ static __always_inline int balance_dsr(struct packet_ctx *ctx, const struct pkt 
 			goto otherwise;
 		return hand_over(ctx, pkt, &own, backend, id, how);
 	}
-	if (REMEMBERING && !may_begin(pkt) && (!IS_LAST || find_forth(pkt)))
+	if (REMEMBERING && !may_begin(pkt) && (!IS_LAST || find_forth(pkt) || is_tracked(pkt)))
 		goto otherwise;
 	backend = pick(ctx, pkt, frontend, &id, &verdict);
 	if (!backend)

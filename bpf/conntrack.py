@@ -3,9 +3,8 @@
 All by connection tracking of this network namespace, over netlink.
 
 IPVS translates by itself and only tells connection tracking who answers (net.ipv4.vs.conntrack,
-which kube-proxy sets). Without its virtual servers, such a connection is lost. So its entry
-is taken out, and put in again as if a rule had translated its first packet, in one send: as
-conntrackd moves connections to another machine. IPVS then finds nothing left to do.
+which kube-proxy sets). Without its virtual server, such a connection is lost. So its entry is
+put in as if a rule had translated its first packet, as conntrackd does on another machine.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pyroute2.conntrack import Conntrack
@@ -35,7 +34,12 @@ from pyroute2.netlink.nfnetlink.nfctsocket import (
     nfct_msg,
 )
 
-__all__ = ["NetlinkError", "Server", "Translated", "adopt", "forget", "open_from", "translated"]
+from bpf.layout import Ends
+
+__all__ = [
+    "NetlinkError", "Server", "Through", "Translated", "ends", "forget", "move", "open_from",
+    "through", "translated",
+]  # fmt: skip
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _TCP = 6
@@ -48,10 +52,19 @@ _ERROR = struct.Struct("=LHHLLi")
 
 
 class Server(NamedTuple):
-    """Where a virtual server listens: an address as text, and a port of TCP."""
+    """Where a virtual server listens, or an end of a connection: an address as text, and a port."""
 
     address: str
     port: int
+
+
+class Through(NamedTuple):
+    """A connection through a virtual server."""
+
+    ways: tuple[tuple[Server, Server], tuple[Server, Server]]
+    """Where packets come from and go to: the client's, and the answers."""
+    asked: Any
+    entry: Any
 
 
 class Translated(NamedTuple):
@@ -87,6 +100,14 @@ def forget(one: Translated) -> bool:
     return True
 
 
+def ends() -> Iterator[Ends]:
+    """Of the open ones over TCP, what their clients' packets bear. Raises likewise."""
+    for message, original, _ in _entries(status=IPS_DST_NAT, status_mask=IPS_DST_NAT):
+        if message.get_attr("CTA_STATUS") & IPS_DST_NAT and _state(message) in _OPEN:
+            addresses = _packed(original.saddr), _packed(original.daddr)
+            yield Ends(*addresses, original.sport, original.dport)
+
+
 def open_from(addresses: Collection[str]) -> int:
     """Translated connections over TCP that are open, from these addresses. Raises likewise."""
     return sum(
@@ -95,27 +116,22 @@ def open_from(addresses: Collection[str]) -> int:
     )
 
 
-def adopt(servers: Collection[Server]) -> tuple[int, int]:
-    """Translate the open connections to these virtual servers from now on.
-
-    How many were taken, and how many could not be: a packet came between, so that another try is
-    good for them. Raises OSError, NetlinkError.
-    """
-    taken = left = 0
-    for message, original, reply in list(_entries(status=0, status_mask=IPS_DST_NAT)):
+def through(servers: Collection[Server]) -> Iterator[Through]:
+    """The open connections to these virtual servers. Raises OSError, NetlinkError."""
+    for message, asked, answered in _entries(status=0, status_mask=IPS_DST_NAT):
         if message.get_attr("CTA_STATUS") & IPS_DST_NAT or _state(message) not in _OPEN:
             continue
-        # A packet that came while there was no entry may have been an answer.
-        asked, answered = original, reply
-        if Server(reply.daddr, reply.dport) in servers:
-            asked, answered = reply, original
-        if Server(asked.daddr, asked.dport) not in servers:
-            continue
-        if _moved(original, _as_if_translated(message, asked, answered)):
-            taken += 1
-        else:
-            left += 1
-    return taken, left
+        if Server(asked.daddr, asked.dport) in servers:
+            ways = ((_from(asked), _to(asked)), (_from(answered), _to(answered)))
+            yield Through(ways, asked, _as_if_translated(message, asked, answered))
+
+
+def move(connections: Iterable[Through]) -> int:
+    """Translate these from now on, whether or not they still have an entry; how many it takes.
+
+    Raises OSError.
+    """
+    return sum(_moved(one.asked, one.entry) for one in connections)
 
 
 def _entries(**asked: int) -> Iterator[tuple[Any, NFCTAttrTuple, NFCTAttrTuple]]:
@@ -128,6 +144,14 @@ def _entries(**asked: int) -> Iterator[tuple[Any, NFCTAttrTuple, NFCTAttrTuple]]
                     for way in ("ORIG", "REPLY")
                 )
                 yield message, original, reply
+
+
+def _from(way: NFCTAttrTuple) -> Server:
+    return Server(way.saddr, way.sport)
+
+
+def _to(way: NFCTAttrTuple) -> Server:
+    return Server(way.daddr, way.dport)
 
 
 def _state(message: Any) -> int:
@@ -176,13 +200,9 @@ def _end(family: int, address: str, port: int) -> dict[str, Any]:
 
 
 def _moved(old: NFCTAttrTuple, new: nfct_msg) -> bool:
-    """Out and in again before a packet comes, as far as that can be. Raises OSError.
-
-    A library that awaits the first answer before it sends the second would leave time for many.
-    """
+    """Out, if it is there, and in again. Raises OSError."""
     gone = nfct_msg.create_from(tuple_orig=old)
-    add = NLM_F_CREATE | NLM_F_EXCL
-    asked = ((gone, IPCTNL_MSG_CT_DELETE, 0), (new, IPCTNL_MSG_CT_NEW, add))
+    asked = ((gone, IPCTNL_MSG_CT_DELETE, 0), (new, IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL))
     data = b"".join(_encoded(message, old.family, kind, flags) for message, kind, flags in asked)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as kernel:
         kernel.settimeout(5)
@@ -191,7 +211,7 @@ def _moved(old: NFCTAttrTuple, new: nfct_msg) -> bool:
     for error in errors:
         if error not in (0, errno.ENOENT, errno.EEXIST):
             raise OSError(error, f"connection tracking: {os.strerror(error)}")
-    return not any(errors)
+    return not errors[1]
 
 
 def _encoded(message: nfct_msg, family: int, kind: int, flags: int) -> bytes:

@@ -605,6 +605,48 @@ class Vip(msgspec.Struct, frozen=True, gc=False):
         return cls(*cls.LAYOUT.unpack(data))
 
 
+class Ends(msgspec.Struct, frozen=True, gc=False):
+    """struct ends."""
+
+    SIZE: ClassVar[int] = 36
+    LAYOUT: ClassVar[Struct] = Struct("<16s16s2s2s")
+    DIGEST: ClassVar[str] = "19e02bc5"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("source", 0), Field("destination", 16), Field("source_port", 32), Field("destination_port", 34),)
+    source: bytes
+    destination: bytes
+    source_port: int
+    destination_port: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.source, self.destination, self.source_port.to_bytes(2, "big"), self.destination_port.to_bytes(2, "big"))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        source, destination, source_port, destination_port = cls.LAYOUT.unpack(data)
+        return cls(source, destination, int.from_bytes(source_port, "big"), int.from_bytes(destination_port, "big"))
+
+
+class Tracked(msgspec.Struct, frozen=True, gc=False):
+    """struct tracked."""
+
+    SIZE: ClassVar[int] = 4
+    LAYOUT: ClassVar[Struct] = Struct("<I")
+    DIGEST: ClassVar[str] = "f4b284d4"
+    FIELDS: ClassVar[tuple[Field, ...]] = (Field("unused", 0),)
+    unused: int
+
+    def pack(self) -> bytes:
+        """The bytes in memory."""
+        return self.LAYOUT.pack(self.unused)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The record in `data`. Raises struct.error if the size is off."""
+        return cls(*cls.LAYOUT.unpack(data))
+
+
 class CidrKey(msgspec.Struct, frozen=True, gc=False):
     """struct cidr_key."""
 
@@ -1220,6 +1262,7 @@ TABLES: dict[str, Table] = {
     "cidrs": Table("lpm_trie", CidrKey, Cidr, "BPF_F_NO_PREALLOC"),
     "addresses": Table("hash", Addr, NodeAddress, "BPF_F_NO_PREALLOC"),
     "vips": Table("hash", Addr, Vip, "BPF_F_NO_PREALLOC"),
+    "tracked": Table("hash", Ends, Tracked, "BPF_F_NO_PREALLOC"),
     "node": Table("array", None, Node, "BPF_F_MMAPABLE"),
     "devices": Table("array", None, Device, "BPF_F_MMAPABLE"),
     "names": Table("hash", NameKey, Name, "BPF_F_NO_PREALLOC"),

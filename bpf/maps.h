@@ -49,6 +49,10 @@ TABLE("hash", struct addr, struct node_address, addresses, MAX_addresses, BPF_F_
 /* Addresses of services. Agent. */
 TABLE("hash", struct addr, struct vip, vips, MAX_vips, BPF_F_NO_PREALLOC);
 
+/* Connections over TCP from outside that began before we came, as their clients' packets have them.
+ * Agent. */
+TABLE("hash", struct ends, struct tracked, tracked, MAX_tracked, BPF_F_NO_PREALLOC);
+
 /* What else the programs know of the node; one entry. Agent. */
 TABLE("array", __u32, struct node, node, MAX_node, BPF_F_MMAPABLE);
 

@@ -17,14 +17,6 @@ enum tcp_flag {
 	TCP_ACK = 16,
 };
 
-/* Both ends of a packet; what checksums cover lies side by side. */
-struct ends {
-	struct addr source;
-	struct addr destination;
-	__be16 source_port;
-	__be16 destination_port;
-};
-
 struct pkt {
 	struct ends ends;
 	__u32 l4;     /* where TCP or UDP begins; 0: it has neither, so no ports to rewrite */

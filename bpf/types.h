@@ -172,6 +172,19 @@ struct vip {
 	__u32 flags; /* enum vip_flag */
 };
 
+/* Both ends of a packet; what checksums cover lies side by side. */
+struct ends {
+	struct addr source;
+	struct addr destination;
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+/* The kernel's own connection tracking translates it. */
+struct tracked {
+	__u32 unused;
+};
+
 /* Whose addresses a prefix holds; the longest prefix counts. */
 enum cidr_kind {
 	CIDR_SERVICES = 1, /* cluster IPs are taken from it: a ServiceCIDR */

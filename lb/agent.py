@@ -48,6 +48,7 @@ from lb.sources import Api
 from lb.status import status
 from lb.tables import in_kernel
 from lb.telling import tell
+from lb.tracked import Tracked
 from lb.xdp import Xdp
 
 log = logging.getLogger("tidegate")
@@ -303,7 +304,9 @@ class Agent:
                 self._await_synced()
             with self.controller.lock:  # no unit meanwhile finds that it needs the guard
                 self._attach()
-            self._start_devices()
+            tracked = Tracked(self._pins.open_hash("tracked"), is_first=self._pins.made_anew)
+            with tracked.learning():
+                self._start_devices()
         except KernelRefused as error:
             self.fail(error)
             return
@@ -312,6 +315,7 @@ class Agent:
         self._sweep()
         self._reaper.give(Work(everywhere=True))
         self._healer.start()
+        tracked.follow(self._stop)
         if self._settings.takes_over:
             from lb.handover import Handover  # noqa: PLC0415 - loads much of netlink
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lb import ipvs, takeover
+from lb import takeover
 from lb.errors import KernelRefused
 from lb.takeover import Serves
 
@@ -97,13 +97,10 @@ class Handover:
         again, self._took = self._took, True
         removed = takeover.remove_rules(self._serves)
         _log(removed)
-        if not ipvs.take_connections(self._stop):
+        servers = takeover.remove_servers(self._stop)
+        _log([*servers, *takeover.remove_device(self._stop)])
+        if self._stop.is_set():
             return  # the next agent goes on from here
-        servers = takeover.remove_servers()
-        _log(servers)
-        if not ipvs.wait_for_device(self._stop):
-            return
-        _log(takeover.remove_device())
         self._pause = min(2 * self._pause, self._timing.longest) if again else self._timing.look
         if again and (removed or servers):
             self._say(

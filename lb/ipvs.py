@@ -2,33 +2,70 @@
 
 They cannot stay for the sake of those connections: IPVS remembers each that is over for two
 minutes, and a client that comes to a pod from the same port in that time, as sockets do once we
-translate their connects, has its answers taken for the old one's and hangs. So connection
-tracking takes over what is open (`bpf.conntrack`), and the servers go at once. The device that
-holds their addresses stays while a connection comes from one of these: the kernel has processes of
-the node ask with the service's own address.
+translate their connects, has its answers taken for the old one's and hangs. So the servers go at
+once, and connection tracking translates what was open (`bpf.conntrack`). When IPVS forgets a
+connection it has the entry of connection tracking removed as well, so ours come after that; until
+then packets of those connections are dropped, which costs each a retransmission.
+
+The device that holds the servers' addresses stays while a connection comes from one of these: the
+kernel has processes of the node ask with the service's own address.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 from bpf import conntrack, netfilter
+from bpf.conntrack import Server, Through
+from lb.errors import KernelRefused
+from lb.tools import run
 
 log = logging.getLogger("tidegate.takeover")
 
 DEVICE = "kube-ipvs0"
 """Holds the addresses of services in kube-proxy's mode ipvs."""
+HUSH = "tidegate-hush"
+"""The nftables table that drops packets of connections while they change hands."""
 IDLE_SECONDS, LOOK_SECONDS = 300.0, 2.0
 """The longest wait for connections that cannot be helped, and the pause between two looks."""
-TRIES = 5
-"""Of packets that come just as their connection is taken."""
-_TRACKED = Path("/proc/sys/net/ipv4/vs/conntrack")
+FORGET_SECONDS, AGAIN_SECONDS = 5.0, 0.01
+"""IPVS forgets a tick after its server went, from Linux 5.9 on; the pause between two looks."""
+_SETTINGS = Path("/proc/sys/net/ipv4/vs")
+_REMEMBERED = Path("/proc/net/ip_vs_conn")
 _ERRORS = (OSError, netfilter.NetlinkError)
+_RULES = """\
+table inet {table} {{
+    set four {{
+        type ipv4_addr . inet_service . ipv4_addr . inet_service
+        flags timeout
+    }}
+    set six {{
+        type ipv6_addr . inet_service . ipv6_addr . inet_service
+        flags timeout
+    }}
+    chain all {{
+        ip saddr . tcp sport . ip daddr . tcp dport @four drop
+        ip6 saddr . tcp sport . ip6 daddr . tcp dport @six drop
+    }}
+    chain before {{
+        type filter hook prerouting priority -450
+        jump all
+    }}
+    chain out {{
+        type filter hook output priority -450
+        jump all
+    }}
+}}
+"""
+"""Before connection tracking, at -200. Elements go by themselves should nobody take them out."""
 
 
 def is_here() -> bool:
@@ -40,21 +77,43 @@ def is_here() -> bool:
     return True
 
 
-def take_connections(stop: threading.Event) -> bool:
-    """Until its virtual servers may go; False: told to stop before that."""
+def remove_servers(stop: threading.Event | None) -> list[str]:
+    """A line for them. Where connections cannot be moved, they are waited for until `stop`.
+
+    Before the device, whose addresses tell which are kube-proxy's. Raises OSError, NetlinkError,
+    KernelRefused.
+    """
+    if not is_here():
+        return []
+    moving = _is_set("conntrack") and shutil.which("nft") is not None
     why = "go on through IPVS, whose servers stay as long"
-    return _waited(_still_through, why, stop)
+    if not moving and not _waited(netfilter.active_connections, why, stop):
+        return []
+    servers = netfilter.virtual_servers()
+    through = list(conntrack.through(servers)) if moving and servers else []
+    with _hushed(through), _forgetting():
+        count = netfilter.remove_virtual_servers()
+        _await_forgotten(servers)
+        moved = conntrack.move(through)
+    if through:
+        log.info(
+            "%d of %d connections through IPVS go on by connection tracking", moved, len(through)
+        )
+    return [f"{count} virtual servers of IPVS"] if count else []
 
 
-def wait_for_device(stop: threading.Event) -> bool:
-    """Until its device may go; False: told to stop before that."""
+def remove_device(stop: threading.Event | None) -> list[str]:
+    """A line for it, once no connection comes from its addresses. Raises OSError, NetlinkError."""
     why = f"of this node's own come from addresses of {DEVICE}, which stays as long"
-    return _waited(_from_device, why, stop)
+    if not _waited(_from_device, why, stop):
+        return []
+    return [f"device {DEVICE}"] if netfilter.remove_device(DEVICE) else []
 
 
-def _waited(count: Callable[[], int], why: str, stop: threading.Event) -> bool:
+def _waited(count: Callable[[], int], why: str, stop: threading.Event | None) -> bool:
+    """False: told to stop before they were over."""
     deadline, is_told = time.monotonic() + IDLE_SECONDS, False
-    while is_here() and time.monotonic() < deadline:
+    while stop is not None and is_here() and time.monotonic() < deadline:
         try:
             found = count()
         except _ERRORS as error:
@@ -70,43 +129,71 @@ def _waited(count: Callable[[], int], why: str, stop: threading.Event) -> bool:
     return True
 
 
-def _still_through() -> int:
-    """Connections that need its servers, after all others were taken over."""
-    if not _is_tracked():
-        return netfilter.active_connections()
-    taken = left = 0
-    servers = netfilter.virtual_servers()
-    for _ in range(TRIES if servers else 0):
-        more, left = conntrack.adopt(servers)
-        taken += more
-        if not left:
-            break
-    if taken:
-        log.info("%d connections through IPVS go on by connection tracking", taken)
-    return left
-
-
 def _from_device() -> int:
     return conntrack.open_from(netfilter.addresses_of(DEVICE))
 
 
-def _is_tracked() -> bool:
-    """Does connection tracking know of its connections? kube-proxy has it so."""
-    return _TRACKED.exists() and _TRACKED.read_text().strip() == "1"
+def _is_set(name: str) -> bool:
+    path = _SETTINGS / name
+    return path.exists() and path.read_text().strip() == "1"
 
 
-def remove_servers() -> list[str]:
-    """A line for them. Before the device, whose addresses tell which are kube-proxy's."""
-    if not is_here():
-        return []
+@contextmanager
+def _forgetting() -> Iterator[None]:
+    """IPVS forgets connections whose server is gone; kube-proxy has it so at all times."""
+    path, before = _SETTINGS / "expire_nodest_conn", _is_set("expire_nodest_conn")
+    if path.exists() and not before:
+        path.write_text("1")
+    yield
+    if path.exists() and not before:
+        path.write_text("0")
+
+
+def _await_forgotten(servers: Collection[Server]) -> None:
+    deadline = time.monotonic() + FORGET_SECONDS
+    while _remembers(servers) and time.monotonic() < deadline:
+        time.sleep(AGAIN_SECONDS)
+
+
+def _remembers(servers: Collection[Server]) -> bool:
+    """Lines of: protocol, client, its port, server, its port, ...; numbers are hexadecimal."""
+    if not servers or not _REMEMBERED.exists():
+        return False
+    rows = [line.split() for line in _REMEMBERED.read_text().splitlines()[1:]]
+    return any(row[0] == "TCP" and _server(row[3], row[4]) in servers for row in rows)
+
+
+def _server(address: str, port: str) -> Server:
+    number = address if ":" in address else int(address, 16)
+    return Server(str(ip_address(number)), int(port, 16))
+
+
+@contextmanager
+def _hushed(connections: Collection[Through]) -> Iterator[None]:
+    """Meanwhile their packets are dropped: none meets half of the change."""
+    if not connections:
+        yield
+        return
+    seconds = int(2 * FORGET_SECONDS)
+    lines = [
+        f"add element inet {HUSH} {'six' if ':' in one.address else 'four'} {{ "
+        f"{one.address} . {one.port} . {other.address} . {other.port} timeout {seconds}s }}\n"
+        for connection in connections
+        for one, other in connection.ways
+    ]
+    run(["nft", "-f", "-"], _RULES.format(table=HUSH) + "".join(lines))
     try:
-        count = netfilter.remove_virtual_servers()
-    except _ERRORS as error:
-        log.warning("IPVS: %s", error)
+        yield
+    finally:
+        let_speak()
+
+
+def let_speak() -> list[str]:
+    """Take those rules away, also an agent's that died meanwhile. Raises KernelRefused."""
+    try:
+        run(["nft", "delete", "table", "inet", HUSH])
+    except KernelRefused as error:
+        if "No such file" not in str(error):
+            raise
         return []
-    return [f"{count} virtual servers of IPVS"] if count else []
-
-
-def remove_device() -> list[str]:
-    """A line for it. Raises OSError, NetlinkError."""
-    return [f"device {DEVICE}"] if netfilter.remove_device(DEVICE) else []
+    return [f"nftables table inet {HUSH}"]

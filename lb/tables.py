@@ -30,6 +30,7 @@ SIZES = {
     "cidrs": 256,
     "addresses": 1024 + 32768,
     "vips": 65536,
+    "tracked": 65536,
     "devices": 16384,
     "node": 1,
     "names": 65536,

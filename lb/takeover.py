@@ -25,6 +25,7 @@ from bpf import conntrack, netfilter
 from lb import ipvs
 from lb.errors import KernelRefused
 from lb.leftovers import SETS, removal
+from lb.tools import run
 
 log = logging.getLogger("tidegate.takeover")
 
@@ -44,17 +45,13 @@ _LEGACY = {
 """The older kind of iptables is asked only where it has tables: asking makes them."""
 _NFT = ("iptables-nft", "ip6tables-nft")
 
-_NO_TIME = threading.Event()
-_NO_TIME.set()
 Serves = Callable[[int, bytes, int], bool]
 """Is there a frontend of ours at protocol, address and port?"""
 
 
 def take_over(serves: Serves) -> list[str]:
-    """Remove everything; a line for each thing that went. What cannot be removed is logged."""
-    removed = remove_rules(serves)
-    ipvs.take_connections(_NO_TIME)
-    return [*removed, *remove_servers(), *remove_device()]
+    """Remove everything at once; a line for each thing that went. What cannot go is logged."""
+    return [*remove_rules(serves), *remove_servers(None), *remove_device(None)]
 
 
 def remove_rules(serves: Serves) -> list[str]:
@@ -71,14 +68,14 @@ def _tried(step: Callable[[], list[str]]) -> list[str]:
         return []
 
 
-def remove_servers() -> list[str]:
-    """The virtual servers of IPVS, once `ipvs.take_connections` says so; a line for them."""
-    return _tried(ipvs.remove_servers)
+def remove_servers(stop: threading.Event | None) -> list[str]:
+    """The virtual servers of IPVS; a line for them."""
+    return _tried(lambda: ipvs.remove_servers(stop))
 
 
-def remove_device() -> list[str]:
-    """And their device, once `ipvs.wait_for_device` says so."""
-    return _tried(ipvs.remove_device)
+def remove_device(stop: threading.Event | None) -> list[str]:
+    """And their device, once it may go."""
+    return _tried(lambda: ipvs.remove_device(stop))
 
 
 def traces() -> bool:
@@ -101,35 +98,26 @@ def _has_chain(program: str, table: str, chain: str) -> bool:
 
 def give_back() -> list[str]:
     """Remove what a take-over made. Raises KernelRefused."""
-    found = [family for family, name in _nft_tables() if name == KEEPER]
+    tables = _nft_tables()
+    found = [family for family, name in tables if name == KEEPER]
     for family in found:
-        _run(["nft", "-f", "-"], f"delete table {family} {KEEPER}\n")
-    return [f"nftables table {family} {KEEPER}" for family in found]
-
-
-def _run(argv: list[str], text: str = "") -> str:
-    """The program's output. Raises KernelRefused with its own last word."""
-    done = subprocess.run(  # noqa: S603 - programs of this file's own
-        argv, input=text, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise KernelRefused(f"{' '.join(argv)}: {said[-1] if said else done.returncode}")
-    return done.stdout
+        run(["nft", "-f", "-"], f"delete table {family} {KEEPER}\n")
+    hushed = ipvs.let_speak() if ("inet", ipvs.HUSH) in tables else []
+    return hushed + [f"nftables table {family} {KEEPER}" for family in found]
 
 
 def _nft_tables() -> list[tuple[str, str]]:
     """Family and name; none where nft is not installed."""
     if shutil.which("nft") is None:
         return []
-    found = json.loads(_run(["nft", "-j", "list", "tables"]))["nftables"]
+    found = json.loads(run(["nft", "-j", "list", "tables"]))["nftables"]
     tables = [one["table"] for one in found if "table" in one]
     return [(one["family"], one["name"]) for one in tables]
 
 
 def _keep() -> list[str]:
     if shutil.which("nft") and traces():
-        _run(
+        run(
             ["nft", "-f", "-"], "".join(_KEEP.format(family=f, table=KEEPER) for f in ("ip", "ip6"))
         )
     return []
@@ -138,16 +126,16 @@ def _keep() -> list[str]:
 def _nftables() -> list[str]:
     found = [family for family, name in _nft_tables() if name == TABLE]
     if found:
-        _run(["nft", "-f", "-"], "".join(f"delete table {family} {TABLE}\n" for family in found))
+        run(["nft", "-f", "-"], "".join(f"delete table {family} {TABLE}\n" for family in found))
     return [f"nftables table {family} {TABLE}" for family in found]
 
 
 def _iptables() -> list[str]:
     removed = []
     for program in _programs():
-        text = removal(_run([f"{program}-save"]))
+        text = removal(run([f"{program}-save"]))
         if text:
-            _run([f"{program}-restore", "--noflush", "-w", "10"], text)
+            run([f"{program}-restore", "--noflush", "-w", "10"], text)
             removed.append(f"{text.count(f'{chr(10)}-X ')} chains of {program}")
     return removed
 

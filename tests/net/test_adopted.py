@@ -70,11 +70,13 @@ except OSError as problem:
     print(problem)
 """
 """Asks on one connection whenever it is told to; who answers each time."""
-ADOPT = """
+MOVE = """
 import json, sys
-from bpf.conntrack import Server, adopt
-print(json.dumps(adopt({Server(one, 80) for one in sys.argv[1:]})))
+from bpf import conntrack
+through = list(conntrack.through({conntrack.Server(one, 80) for one in sys.argv[1:]}))
+print(json.dumps([len(through), conntrack.move(through)]))
 """
+"""How many are open, and how many of these were moved."""
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +121,12 @@ def test_goes_on(world: World, translated: None, family: str) -> None:
     """With the same backend, each answer after the other."""
     assert translated is None
     process = through_ipvs(world, getattr(VIP, family), 5 * PATIENCE)
-    assert in_node(world, ADOPT) == [1, 0]
+    assert in_node(world, MOVE) == [1, 1]
     for count in range(2, 10):
         process.send(signal.SIGUSR1)
         until(lambda: process.output.count("\n") == count, "answer", timeout=5)  # noqa: B023
     assert set(process.output.splitlines()) == {world.webs[0].name}
-    assert in_node(world, ADOPT) == [0, 0]
+    assert in_node(world, MOVE) == [0, 0]
     process.end()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bed import Cluster, Outcome, Process, curl, until
+from tests.bed import Cluster, Host, Outcome, Process, curl, until
 from tests.bed.kubeproxy import NODE_PORT, VIPS, iptables, kubelet_and_cni, nftables, saved
 from tests.bed.network import Pair
 from tests.bed.process import PATIENCE
@@ -22,7 +22,7 @@ SAID = "it is gone now"
 VIP = Pair(VIPS["ipv4"], VIPS["ipv6"])
 ONE_CONNECTION = """
 import json, signal, socket, sys
-to, stop, count, error, peers = (sys.argv[1], 80), [], 0, "", set()
+to, stop, count, error, peers = (sys.argv[1], int(sys.argv[3])), [], 0, "", set()
 signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
 try:
     with socket.create_connection(to, timeout=5) as one:
@@ -31,8 +31,7 @@ try:
             head, _, body = one.recv(4096).partition(b"\\r\\n\\r\\n")
             peers.add(json.loads(body or one.recv(4096))["pod"])
             count += 1
-            if count == 1:
-                print("answered", flush=True)
+            print("answered", flush=True)
             signal.sigtimedwait((), 0.05)
 except OSError as problem:
     error = str(problem)
@@ -40,10 +39,11 @@ print(json.dumps({"count": count, "error": error, "peers": sorted(peers)}))
 """
 """Asks on one connection again and again until SIGTERM; says how often, and whom."""
 NEW_CONNECTIONS = """
-import json, signal, socket, sys
-to, stop, seen, failed = (sys.argv[1], 80), [], {}, []
+import json, signal, socket, sys, time
+to, stop, seen, failed, slowest = (sys.argv[1], int(sys.argv[3])), [], {}, [], 0
 signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
 while not stop:
+    begun = time.monotonic()
     try:
         with socket.create_connection(to, timeout=float(sys.argv[2])) as one:
             one.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
@@ -51,10 +51,11 @@ while not stop:
             seen[json.loads(said)["pod"]] = seen.get(json.loads(said)["pod"], 0) + 1
     except OSError as error:
         failed.append(str(error))
+    slowest = max(slowest, time.monotonic() - begun)
     if sum(seen.values()) == 1:
         print("answered", flush=True)
     signal.sigtimedwait((), 0.01)
-print(json.dumps({"seen": seen, "failed": failed}))
+print(json.dumps({"seen": seen, "failed": failed, "slowest": slowest}))
 """
 """A connection a hundredth of a second until SIGTERM, so that other work goes on beside it."""
 ONE_SOCKET = """
@@ -125,10 +126,12 @@ def flushed(world: World) -> None:
                 world.node.run(program, "-t", table, flag)
 
 
-def asking(world: World, script: str, address: str) -> Process:
-    """A pod asks until it is ended."""
-    return world.app.spawn(
-        sys.executable, "-IS", "-c", script, address, str(5 * PATIENCE),
+def asking(
+    world: World, script: str, address: str, *, client: Host | None = None, port: int = 80
+) -> Process:
+    """A pod, or somebody else, asks until it is ended."""
+    return (client or world.app).spawn(
+        sys.executable, "-IS", "-c", script, address, str(5 * PATIENCE), str(port),
         ready=lambda process: "answered" in process.output,
     )  # fmt: skip
 
@@ -154,6 +157,12 @@ def test_no_connection_meets_a_gap(world: World, kind: str) -> None:
     proxied(world, kind)
     held = {family: asking(world, ONE_CONNECTION, getattr(VIP, family)) for family in FAMILIES}
     new = {family: asking(world, NEW_CONNECTIONS, getattr(VIP, family)) for family in FAMILIES}
+    # As many as make sure that our own choice would be another for some.
+    outside = [
+        asking(world, ONE_CONNECTION, address, client=world.cluster.client, port=NODE_PORT)
+        for address in (world.node.ipv4, world.node.ipv6)
+        for _ in range(8)
+    ]
     for family in FAMILIES:
         to = getattr(world.node, family)
         world.cluster.client.python(ONE_SOCKET, to, str(NODE_PORT))
@@ -167,7 +176,7 @@ def test_no_connection_meets_a_gap(world: World, kind: str) -> None:
             to = getattr(world.node, family)
             assert world.cluster.client.python(ONE_SOCKET, to, str(NODE_PORT)) in world.pods
         assert not translated(world)
-        for process in held.values():
+        for process in (*held.values(), *outside):
             said = answers(process)
             assert not said["error"]
             assert said["count"] > 10

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lb import handover, ipvs, takeover
+from lb import handover, takeover
 from lb.handover import Handover, Timing, running
 
 LOOK = 60.0
@@ -26,10 +26,8 @@ class Node:
         self.reasons: list[str] = []
         patch.setattr(takeover, "traces", lambda: self.rules)
         patch.setattr(takeover, "remove_rules", self._remove)
-        for waits in ("take_connections", "wait_for_device"):
-            patch.setattr(ipvs, waits, lambda _: True)
         for removes in ("remove_servers", "remove_device"):
-            patch.setattr(takeover, removes, list)
+            patch.setattr(takeover, removes, lambda _: [])
         patch.setattr(handover, "running", lambda *_: self.process)
         self.handover = Handover(lambda *_: True, threading.Event(), self._told, Timing(look=LOOK))
 
