@@ -116,14 +116,27 @@ def open_from(addresses: Collection[str]) -> int:
     )
 
 
-def through(servers: Collection[Server]) -> Iterator[Through]:
-    """The open connections to these virtual servers. Raises OSError, NetlinkError."""
-    for message, asked, answered in _entries(status=0, status_mask=IPS_DST_NAT):
-        if message.get_attr("CTA_STATUS") & IPS_DST_NAT or _state(message) not in _OPEN:
-            continue
-        if Server(asked.daddr, asked.dport) in servers:
-            ways = ((_from(asked), _to(asked)), (_from(answered), _to(answered)))
-            yield Through(ways, asked, _as_if_translated(message, asked, answered))
+def through(ways: Iterable[tuple[Server, Server]]) -> Iterator[Through]:
+    """Connections over TCP, given by client and frontend, that no rule translates but IPVS.
+
+    What is over, or was never tracked, is passed over. Raises OSError, NetlinkError.
+    """
+    for client, frontend in ways:
+        family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
+        key = NFCTAttrTuple(
+            family, client.address, frontend.address, _TCP, client.port, frontend.port
+        )
+        with Conntrack(nfgen_family=family) as table:
+            try:
+                message = table.entry("get", tuple_orig=key)[0]
+            except NetlinkError as error:
+                if error.code != errno.ENOENT:
+                    raise
+                continue
+        if not message.get_attr("CTA_STATUS") & IPS_DST_NAT and _state(message) in _OPEN:
+            asked, answered = _tuples(family, message)
+            both = ((client, frontend), (_from(answered), _to(answered)))
+            yield Through(both, asked, _as_if_translated(message, asked, answered))
 
 
 def move(connections: Iterable[Through]) -> int:
@@ -139,11 +152,16 @@ def _entries(**asked: int) -> Iterator[tuple[Any, NFCTAttrTuple, NFCTAttrTuple]]
     for family in _FAMILIES:
         with Conntrack(nfgen_family=family) as table:
             for message in table.dump(**asked):
-                original, reply = (
-                    NFCTAttrTuple.from_netlink(family, message.get_attr(f"CTA_TUPLE_{way}"))
-                    for way in ("ORIG", "REPLY")
-                )
-                yield message, original, reply
+                yield message, *_tuples(family, message)
+
+
+def _tuples(family: int, message: Any) -> tuple[NFCTAttrTuple, NFCTAttrTuple]:
+    """What the first packet bore, and what its answers bear."""
+    original, reply = (
+        NFCTAttrTuple.from_netlink(family, message.get_attr(f"CTA_TUPLE_{way}"))
+        for way in ("ORIG", "REPLY")
+    )
+    return original, reply
 
 
 def _from(way: NFCTAttrTuple) -> Server:

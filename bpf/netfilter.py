@@ -19,8 +19,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from bpf.conntrack import Server
 
 __all__ = [
-    "NetlinkError", "active_connections", "addresses_of", "remove_device", "remove_sets",
-    "remove_virtual_servers", "virtual_servers",
+    "NetlinkError", "active_connections", "addresses_of", "has_virtual_servers", "remove_device",
+    "remove_sets", "remove_virtual_servers", "virtual_servers",
 ]  # fmt: skip
 
 _TCP = 6
@@ -30,7 +30,7 @@ _NO_SUCH = (errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL)
 def active_connections() -> int:
     """Those over TCP that go on through virtual servers at this namespace's own addresses.
 
-    0 where the kernel has no IPVS. Call it, and the two below, only where IPVS was in use: to ask
+    0 where the kernel has no IPVS. Call it, and the three below, only where IPVS was in use: to ask
     for it loads its module. Raises OSError, NetlinkError.
     """
     with _ipvs() as servers:
@@ -47,6 +47,12 @@ def virtual_servers() -> set[Server]:
         return {
             Server(one["addr"], one["port"]) for one in _own(servers) if one["protocol"] == _TCP
         }
+
+
+def has_virtual_servers() -> bool:
+    """Any of these, of whatever protocol. Raises likewise."""
+    with _ipvs() as servers:
+        return bool(_own(servers))
 
 
 def remove_virtual_servers() -> int:

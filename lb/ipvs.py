@@ -40,6 +40,8 @@ FORGET_SECONDS, AGAIN_SECONDS = 5.0, 0.01
 """IPVS forgets a tick after its server went, from Linux 5.9 on; the pause between two looks."""
 _SETTINGS = Path("/proc/sys/net/ipv4/vs")
 _REMEMBERED = Path("/proc/net/ip_vs_conn")
+_OPEN = ("SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK")
+"""States in which an end may still send."""
 _ERRORS = (OSError, netfilter.NetlinkError)
 _RULES = """\
 table inet {table} {{
@@ -51,17 +53,17 @@ table inet {table} {{
         type ipv6_addr . inet_service . ipv6_addr . inet_service
         flags timeout
     }}
-    chain all {{
+    chain both {{
         ip saddr . tcp sport . ip daddr . tcp dport @four drop
         ip6 saddr . tcp sport . ip6 daddr . tcp dport @six drop
     }}
     chain before {{
         type filter hook prerouting priority -450
-        jump all
+        jump both
     }}
     chain out {{
         type filter hook output priority -450
-        jump all
+        jump both
     }}
 }}
 """
@@ -90,7 +92,7 @@ def remove_servers(stop: threading.Event | None) -> list[str]:
     if not moving and not _waited(netfilter.active_connections, why, stop):
         return []
     servers = netfilter.virtual_servers()
-    through = list(conntrack.through(servers)) if moving and servers else []
+    through = list(conntrack.through(_open(servers))) if moving else []
     with _hushed(through), _forgetting():
         count = netfilter.remove_virtual_servers()
         _await_forgotten(servers)
@@ -103,7 +105,12 @@ def remove_servers(stop: threading.Event | None) -> list[str]:
 
 
 def remove_device(stop: threading.Event | None) -> list[str]:
-    """A line for it, once no connection comes from its addresses. Raises OSError, NetlinkError."""
+    """A line for it, once there are no servers, and no connection comes from its addresses.
+
+    Raises OSError, NetlinkError.
+    """
+    if not is_here() or netfilter.has_virtual_servers():
+        return []
     why = f"of this node's own come from addresses of {DEVICE}, which stays as long"
     if not _waited(_from_device, why, stop):
         return []
@@ -156,11 +163,25 @@ def _await_forgotten(servers: Collection[Server]) -> None:
 
 
 def _remembers(servers: Collection[Server]) -> bool:
-    """Lines of: protocol, client, its port, server, its port, ...; numbers are hexadecimal."""
-    if not servers or not _REMEMBERED.exists():
-        return False
-    rows = [line.split() for line in _REMEMBERED.read_text().splitlines()[1:]]
-    return any(row[0] == "TCP" and _server(row[3], row[4]) in servers for row in rows)
+    return any(frontend in servers for _, frontend, _ in _remembered())
+
+
+def _open(servers: Collection[Server]) -> list[tuple[Server, Server]]:
+    return [
+        (client, frontend)
+        for client, frontend, state in _remembered()
+        if frontend in servers and state in _OPEN
+    ]
+
+
+def _remembered() -> Iterator[tuple[Server, Server, str]]:
+    """Connections over TCP: client, frontend, state. The file's numbers are hexadecimal."""
+    if not _REMEMBERED.exists():
+        return
+    for line in _REMEMBERED.read_text().splitlines():
+        words = line.split()
+        if words[0] == "TCP":
+            yield _server(*words[1:3]), _server(*words[3:5]), words[7]
 
 
 def _server(address: str, port: str) -> Server:

@@ -70,12 +70,34 @@ except OSError as problem:
     print(problem)
 """
 """Asks on one connection whenever it is told to; who answers each time."""
-MOVE = """
-import json, sys
+THROUGH = """
+import json, os, sys
 from bpf import conntrack
-through = list(conntrack.through({conntrack.Server(one, 80) for one in sys.argv[1:]}))
+from bpf.conntrack import Server
+from lb import ipvs
+ways = [
+    (Server(one.saddr, one.sport), Server(one.daddr, one.dport))
+    for message, one, _ in conntrack._entries()
+    if one.daddr in sys.argv[1:] and conntrack._state(message) == 3
+]
+through = list(conntrack.through(ways))
+"""
+HUSH_AND_MOVE = (
+    THROUGH
+    + """
+with ipvs._hushed(through):
+    print(json.dumps(conntrack.move(through)), flush=True)
+    os._exit(0)
+"""
+)
+"""How many were moved; their packets are dropped from now on, as by an agent that died."""
+SPEAK = "from lb import ipvs; print(len(ipvs.let_speak()))"
+MOVE = (
+    THROUGH
+    + """
 print(json.dumps([len(through), conntrack.move(through)]))
 """
+)
 """How many are open, and how many of these were moved."""
 
 
@@ -128,6 +150,35 @@ def test_goes_on(world: World, translated: None, family: str) -> None:
     assert set(process.output.splitlines()) == {world.webs[0].name}
     assert in_node(world, MOVE) == [0, 0]
     process.end()
+
+
+@FAMILY
+def test_packets_of_the_meantime_are_sent_again(
+    world: World, translated: None, family: str
+) -> None:
+    """None meets half of the change, and none is lost."""
+    assert translated is None
+    process = through_ipvs(world, getattr(VIP, family), 5 * PATIENCE)
+    assert in_node(world, HUSH_AND_MOVE) == 1
+    before = sent_again(world)
+    process.send(signal.SIGUSR1)
+    until(lambda: sent_again(world) > before, "retransmission", timeout=5)
+    assert process.output.count("\n") == 1
+    assert in_node(world, SPEAK) == 1
+    until(lambda: process.output.count("\n") == 2, "answer", timeout=5)
+    assert set(process.output.splitlines()) == {world.webs[0].name}
+    assert in_node(world, SPEAK) == 0
+    process.end()
+
+
+def sent_again(world: World) -> int:
+    """Segments of the client's: RFC 4022, tcpRetransSegs."""
+    names, values = (
+        line.split()
+        for line in world.app.run("cat", "/proc/net/snmp").stdout.splitlines()
+        if line.startswith("Tcp:")
+    )
+    return int(values[names.index("RetransSegs")])
 
 
 def test_else_it_stands_still(world: World, translated: None) -> None:
