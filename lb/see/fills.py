@@ -1,8 +1,8 @@
 """How full the tables are of which the controller keeps no account; read when scraped.
 
-Most are other parts' accounts. Only two tables are read for it, as wholes: clients that session
-affinity remembers, 0.35 µs each in the kernel, and connections of direct server return, 4 ms and
-0.06 µs each.
+Most are other parts' accounts. Only three tables are read for it, as wholes: clients that session
+affinity remembers, 0.35 µs each in the kernel, connections that kube-proxy left, and those of
+direct server return, 4 ms and 0.06 µs each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Fills:
     ) -> None:
         self._pins, self._cidrs, self._bandwidth = pins, cidrs, bandwidth
         self._traffic = traffic
-        self._affinity = pins.open_hash("affinity")
+        self._affinity, self._tracked = (pins.open_hash(one) for one in ("affinity", "tracked"))
 
     def __call__(self) -> Iterator[Fill]:
         """As of now."""
@@ -41,6 +41,7 @@ class Fills:
         yield of_direct(self._pins.open_array("dsr_flows"), time.monotonic_ns())
         with suppress(OSError):  # a kernel that does not read such a table by batches
             yield Fill("affinity", self._affinity.count(), self._affinity.capacity)
+            yield Fill("tracked", self._tracked.count(), self._tracked.capacity)
 
 
 def of_direct(table: Array, now: int) -> Fill:
