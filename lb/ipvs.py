@@ -92,7 +92,8 @@ def remove_servers(stop: threading.Event | None) -> list[str]:
     if not moving and not _waited(netfilter.active_connections, why, stop):
         return []
     servers = netfilter.virtual_servers()
-    through = list(conntrack.through(_open(servers))) if moving else []
+    ways = [one for one in open_connections() if one[1] in servers] if moving else []
+    through = list(conntrack.through(ways))
     with _hushed(through), _forgetting():
         count = netfilter.remove_virtual_servers()
         _await_forgotten(servers)
@@ -149,10 +150,13 @@ def _is_set(name: str) -> bool:
 def _forgetting() -> Iterator[None]:
     """IPVS forgets connections whose server is gone; kube-proxy has it so at all times."""
     path, before = _SETTINGS / "expire_nodest_conn", _is_set("expire_nodest_conn")
-    if path.exists() and not before:
-        path.write_text("1")
-    yield
-    if path.exists() and not before:
+    if before or not path.exists():
+        yield
+        return
+    path.write_text("1")
+    try:
+        yield
+    finally:
         path.write_text("0")
 
 
@@ -163,28 +167,26 @@ def _await_forgotten(servers: Collection[Server]) -> None:
 
 
 def _remembers(servers: Collection[Server]) -> bool:
-    return any(frontend in servers for _, frontend, _ in _remembered())
+    frontends = {(words[3], words[4]) for words in _remembered()}  # of many, few are different
+    return any(_server(*one) in servers for one in frontends)
 
 
-def _open(servers: Collection[Server]) -> list[tuple[Server, Server]]:
-    return [
-        (client, frontend)
-        for client, frontend, state in _remembered()
-        if frontend in servers and state in _OPEN
-    ]
+def open_connections() -> Iterator[tuple[Server, Server]]:
+    """Client and frontend of those over TCP in which an end may still send. Raises OSError."""
+    for words in _remembered():
+        if words[7] in _OPEN:
+            yield _server(*words[1:3]), _server(*words[3:5])
 
 
-def _remembered() -> Iterator[tuple[Server, Server, str]]:
-    """Connections over TCP: client, frontend, state. The file's numbers are hexadecimal."""
-    if not _REMEMBERED.exists():
-        return
-    for line in _REMEMBERED.read_text().splitlines():
-        words = line.split()
-        if words[0] == "TCP":
-            yield _server(*words[1:3]), _server(*words[3:5]), words[7]
+def _remembered() -> Iterator[list[str]]:
+    """Of each over TCP: protocol, client, port, frontend, port, backend, port, state, ..."""
+    if _REMEMBERED.exists():
+        lines = _REMEMBERED.read_text().splitlines()
+        yield from (line.split() for line in lines if line.startswith("TCP "))
 
 
 def _server(address: str, port: str) -> Server:
+    """All numbers are hexadecimal."""
     number = address if ":" in address else int(address, 16)
     return Server(str(ip_address(number)), int(port, 16))
 

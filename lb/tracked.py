@@ -12,9 +12,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bpf.layout import Ends
 from bpf.layout import Tracked as Entry
 from bpf.maps import Hash
+from lb.address import parse
+
+if TYPE_CHECKING:
+    from bpf.conntrack import Server
 
 log = logging.getLogger("tidegate.tracked")
 
@@ -73,10 +79,17 @@ class Tracked:
         # To ask loads the kernel's module.
         if not _COUNT.exists() or _COUNT.read_text().strip() == "0":
             return set()
-        from bpf import conntrack  # noqa: PLC0415 - loads much of netlink
+        from bpf import conntrack  # noqa: PLC0415 - both load much of netlink
+        from lb import ipvs  # noqa: PLC0415
 
         try:
-            return {one.pack() for one in conntrack.ends()}
+            found = {one.pack() for one in conntrack.ends()}
+            # Connection tracking does not say of these that they are translated.
+            return found | {_ends(*one).pack() for one in ipvs.open_connections()}
         except (OSError, conntrack.NetlinkError) as error:
             log.warning("could not read which connections are open: %s", error)
             return None
+
+
+def _ends(client: Server, frontend: Server) -> Ends:
+    return Ends(parse(client.address), parse(frontend.address), client.port, frontend.port)
