@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* balance.h - what becomes of a packet to a service: its flow, known or new, and the way on.
  * Compiled over tc and over XDP, for clients outside or (FROM_PODS) for this node's pods.
- * Reads: node, services, backends. */
+ * Reads: node, services, backends, tracked. */
 #ifndef TIDEGATE_BALANCE_H
 #define TIDEGATE_BALANCE_H
 

@@ -10,7 +10,6 @@ put in as if a rule had translated its first packet, as conntrackd does on anoth
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
@@ -121,30 +120,34 @@ def through(ways: Iterable[tuple[Server, Server]]) -> Iterator[Through]:
 
     What is over, or was never tracked, is passed over. Raises OSError, NetlinkError.
     """
-    for client, frontend in ways:
-        family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
-        key = NFCTAttrTuple(
-            family, client.address, frontend.address, _TCP, client.port, frontend.port
-        )
+    known = list(ways)
+    for family in _FAMILIES:
         with Conntrack(nfgen_family=family) as table:
-            try:
-                message = table.entry("get", tuple_orig=key)[0]
-            except NetlinkError as error:
-                if error.code != errno.ENOENT:
-                    raise
-                continue
-        if not message.get_attr("CTA_STATUS") & IPS_DST_NAT and _state(message) in _OPEN:
-            asked, answered = _tuples(family, message)
-            both = ((client, frontend), (_from(answered), _to(answered)))
-            yield Through(both, asked, _as_if_translated(message, asked, answered))
+            for client, frontend in known:
+                if (":" in frontend.address) == (family == socket.AF_INET6):
+                    yield from _through(table, family, client, frontend)
 
 
-def move(connections: Iterable[Through]) -> int:
-    """Translate these from now on, whether or not they still have an entry; how many it takes.
+def _through(table: Any, family: int, client: Server, frontend: Server) -> Iterator[Through]:
+    key = NFCTAttrTuple(family, client.address, frontend.address, _TCP, client.port, frontend.port)
+    try:
+        message = table.entry("get", tuple_orig=key)[0]
+    except NetlinkError as error:
+        if error.code != errno.ENOENT:
+            raise
+        return
+    if not message.get_attr("CTA_STATUS") & IPS_DST_NAT and _state(message) in _OPEN:
+        asked, answered = _tuples(family, message)
+        both = ((client, frontend), (_from(answered), _to(answered)))
+        yield Through(both, asked, _as_if_translated(message, asked, answered))
 
-    Raises OSError.
+
+def move(connections: Iterable[Through]) -> list[int]:
+    """Translate these from now on, whether or not they still have an entry.
+
+    Of each the error's number, 0 where there was none. Raises OSError.
     """
-    return sum(_moved(one.asked, one.entry) for one in connections)
+    return [_moved(one.asked, one.entry) for one in connections]
 
 
 def _entries(**asked: int) -> Iterator[tuple[Any, NFCTAttrTuple, NFCTAttrTuple]]:
@@ -217,19 +220,16 @@ def _end(family: int, address: str, port: int) -> dict[str, Any]:
     }
 
 
-def _moved(old: NFCTAttrTuple, new: nfct_msg) -> bool:
-    """Out, if it is there, and in again. Raises OSError."""
+def _moved(old: NFCTAttrTuple, new: nfct_msg) -> int:
+    """Out, if it is there, and in again; the second one's error."""
     gone = nfct_msg.create_from(tuple_orig=old)
     asked = ((gone, IPCTNL_MSG_CT_DELETE, 0), (new, IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL))
     data = b"".join(_encoded(message, old.family, kind, flags) for message, kind, flags in asked)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as kernel:
         kernel.settimeout(5)
         kernel.send(data)
-        errors = [-_ERROR.unpack_from(kernel.recv(4096))[-1] for _ in asked]
-    for error in errors:
-        if error not in (0, errno.ENOENT, errno.EEXIST):
-            raise OSError(error, f"connection tracking: {os.strerror(error)}")
-    return not errors[1]
+        _, error = (-_ERROR.unpack_from(kernel.recv(4096))[-1] for _ in asked)
+    return int(error)
 
 
 def _encoded(message: nfct_msg, family: int, kind: int, flags: int) -> bytes:

@@ -14,6 +14,7 @@ kernel has processes of the node ask with the service's own address.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import socket
 import threading
@@ -97,11 +98,12 @@ def remove_servers(stop: threading.Event | None) -> list[str]:
     with _hushed(through), _forgetting():
         count = netfilter.remove_virtual_servers()
         _await_forgotten(servers)
-        moved = conntrack.move(through)
+        errors = conntrack.move(through)
     if through:
-        log.info(
-            "%d of %d connections through IPVS go on by connection tracking", moved, len(through)
-        )
+        log.info("%d connections through IPVS go on by connection tracking", errors.count(0))
+    if any(errors):
+        lost, word = len(errors) - errors.count(0), os.strerror(max(errors))
+        log.warning("%d connections through IPVS could not be moved, and are cut: %s", lost, word)
     return [f"{count} virtual servers of IPVS"] if count else []
 
 

@@ -52,7 +52,7 @@ for message, original, reply in list(conntrack._entries(status=32, status_mask=3
             tuple_orig=original, tuple_reply=reply, status=14, timeout=600,
             protoinfo={"attrs": [("CTA_PROTOINFO_TCP", state)]},
         )
-        done += conntrack._moved(original, new)
+        done += conntrack._moved(original, new) == 0
 print(json.dumps(done))
 """
 """How many entries are without a translation now."""
@@ -86,7 +86,7 @@ HUSH_AND_MOVE = (
     THROUGH
     + """
 with ipvs._hushed(through):
-    print(json.dumps(conntrack.move(through)), flush=True)
+    print(json.dumps(conntrack.move(through).count(0)), flush=True)
     os._exit(0)
 """
 )
@@ -95,7 +95,7 @@ SPEAK = "from lb import ipvs; print(len(ipvs.let_speak()))"
 MOVE = (
     THROUGH
     + """
-print(json.dumps([len(through), conntrack.move(through)]))
+print(json.dumps([len(through), conntrack.move(through).count(0)]))
 """
 )
 """How many are open, and how many of these were moved."""
