@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.bed import Host, connect, datagrams, network
+from tests.bed import Host, connect, datagrams, network, until
 from tests.bed.network import Pair
 from tests.net.test_empty import drops
 from tests.net.world import ECHO, FAMILIES, WEB, World
@@ -124,6 +124,7 @@ def test_the_nodes_own_port_on_a_cluster_ip(world: World) -> None:
     world.node.nginx(8088)
     world.serve("held", world.webs, at=own)
     for address in own:
-        assert connect(world.node, address, 8088)[0]["errno"] is None
+        # The agent hears of the address a moment after it is there.
+        until(lambda: connect(world.node, address, 8088)[0]["errno"] is None, "news", timeout=5)  # noqa: B023
         assert connect(world.node, address, 80)[0]["errno"] is None
         world.node.run("ip", "address", "del", address, "dev", "lo")
