@@ -64,6 +64,7 @@ class Through(NamedTuple):
     """Where packets come from and go to: the client's, and the answers."""
     asked: Any
     entry: Any
+    """Both for `move`."""
 
 
 class Translated(NamedTuple):

@@ -40,6 +40,8 @@ IDLE_SECONDS, LOOK_SECONDS = 300.0, 2.0
 FORGET_SECONDS, AGAIN_SECONDS = 5.0, 0.01
 """IPVS forgets a tick after its server went, from Linux 5.9 on; the pause between two looks."""
 _SETTINGS = Path("/proc/sys/net/ipv4/vs")
+_NEEDED = ("conntrack", "expire_nodest_conn")
+"""To move connections: they are tracked, and forgotten with their server. kube-proxy sets both."""
 _REMEMBERED = Path("/proc/net/ip_vs_conn")
 _OPEN = ("SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK")
 """States in which an end may still send."""
@@ -88,16 +90,17 @@ def remove_servers(stop: threading.Event | None) -> list[str]:
     """
     if not is_here():
         return []
-    moving = _is_set("conntrack") and shutil.which("nft") is not None
+    moving = all(map(_is_set, _NEEDED)) and shutil.which("nft") is not None
     why = "go on through IPVS, whose servers stay as long"
     if not moving and not _waited(netfilter.active_connections, why, stop):
         return []
     servers = netfilter.virtual_servers()
     ways = [one for one in open_connections() if one[1] in servers] if moving else []
     through = list(conntrack.through(ways))
-    with _hushed(through), _forgetting():
+    with _hushed(through):
         count = netfilter.remove_virtual_servers()
-        _await_forgotten(servers)
+        if through:
+            _await_forgotten(servers)
         errors = conntrack.move(through)
     if through:
         log.info("%d connections through IPVS go on by connection tracking", errors.count(0))
@@ -146,20 +149,6 @@ def _from_device() -> int:
 def _is_set(name: str) -> bool:
     path = _SETTINGS / name
     return path.exists() and path.read_text().strip() == "1"
-
-
-@contextmanager
-def _forgetting() -> Iterator[None]:
-    """IPVS forgets connections whose server is gone; kube-proxy has it so at all times."""
-    path, before = _SETTINGS / "expire_nodest_conn", _is_set("expire_nodest_conn")
-    if before or not path.exists():
-        yield
-        return
-    path.write_text("1")
-    try:
-        yield
-    finally:
-        path.write_text("0")
 
 
 def _await_forgotten(servers: Collection[Server]) -> None:
